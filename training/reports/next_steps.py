@@ -5,6 +5,7 @@ from __future__ import annotations
 from callsieve.training.judging.metrics import Slice
 from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.language import gettext, words
+from callsieve.training.model.bands import FEWEST_CERTIFIED_ON
 
 from .wording import count, is_counted, is_number, share
 
@@ -36,17 +37,24 @@ def next_steps(figures: RunFigures) -> list[str]:
         return []
     head = heads["model"]
     if head["certified"] is False and not figures.get("too_few"):  # the page says first what is too few
-        steps.append(
-            gettext(
+        if head["false_calls"]:
+            step = gettext(
                 "Not certified: check the innocent callers nearest to the threshold. A check that calls one of them "
                 "nuisance removes it from the false positives."
             )
-        )
+        else:
+            step = gettext(
+                "Not certified: no innocent call is flagged, but %(calls)s are too few to show it; the certificate "
+                "needs %(enough)s. More days or more folders give them.",
+                calls=count(head["benign_calls"]),
+                enough=count(FEWEST_CERTIFIED_ON),
+            )
+        steps.append(step)
     numbers = figures["outcomes"]["nuisance_numbers"] if is_counted(figures) else None
     if numbers is not None and numbers < FEW_NUMBERS:
         steps.append(
             gettext(
-                "Only %(numbers)s nuisance numbers measure the catch rate; from %(enough)s on its interval is useful. "
+                "Nuisance numbers that measure the catch rate: %(numbers)s. From %(enough)s on its interval is useful. "
                 "More days, complaints or checked numbers give them.",
                 numbers=count(numbers),
                 enough=FEW_NUMBERS,

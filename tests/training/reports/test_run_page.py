@@ -292,8 +292,12 @@ def test_the_page_names_missed_kinds_the_nearest_innocent_callers_and_what_to_do
     figures["headline"]["model"] |= {"certified": False, "in_hindsight": 0.99}
     figures["data"]["judged_by"] = "labels"
     text = Page(page(figures)).text
-    assert "Not certified: check the innocent callers nearest" in text and "Only 4 nuisance numbers measure" in text
+    assert "Not certified: check the innocent callers nearest" in text and "measure the catch rate: 4. From 30" in text
     assert "In hindsight 99.0% would be caught" in text and "labelled nuisance" in text
+    figures["headline"]["model"] |= {"false_calls": 0, "benign_calls": 259}
+    text = Page(page(figures)).text
+    assert "no innocent call is flagged, but 259 are too few to show it; the certificate needs 29,956" in text
+    assert "nearest to the threshold. A check" not in text
 
 
 @pytest.mark.usefixtures("no_pictures")
