@@ -16,6 +16,7 @@ from callsieve.training.judging.run_figures import DatasetEntry, ModelFigures, R
 from callsieve.training.language import gettext, moment, phrase, table_name, words
 from callsieve.training.oversight.log.gates import shipped_gates
 
+from .annex_iv import annex_iv
 from .before_after import check_rows, covered_rows, judged_rows, network_rows, too_few
 from .headline_list import CAUGHT, CERTIFIED, FLAGGED, HEADLINE
 from .wording import basis, by_organisation, count, in_markdown, meaning, missing, one_in, share
@@ -24,20 +25,24 @@ Sections = Mapping[str, Mapping[str, object]]
 
 
 def write_documents(figures: RunFigures, datasets: Mapping[str, DatasetEntry], folder: Path) -> None:
-    """Writes `model_card.md` and `datasheet.md`, in the language in force, into a new folder.
+    """Writes `model_card.md`, `datasheet.md` and their fields as `annex_iv.json`, in the language in force.
+
+    Args:
+        folder: a new folder for them.
 
     Raises:
         ValueError: if a field is empty.
     """
-    pages = {
-        "model_card": page(gettext("Model card: %(name)s", name=figures["model"]["id"]), model_card(figures)),
-        "datasheet": page(
-            gettext("Datasheet: %(name)s", name=figures["data"]["fingerprint"][:16]), datasheet(figures, datasets)
-        ),
+    model, card, sheet = figures["model"]["id"], model_card(figures), datasheet(figures, datasets)
+    fingerprint = figures["data"]["fingerprint"][:16]
+    files = {
+        "model_card.md": page(gettext("Model card: %(name)s", name=model), card).encode(),
+        "datasheet.md": page(gettext("Datasheet: %(name)s", name=fingerprint), sheet).encode(),
+        "annex_iv.json": annex_iv(model, {**card, **sheet}),
     }
     folder.mkdir()
-    for name, text in pages.items():
-        write_atomic(folder / f"{name}.md", text.encode())
+    for name, data in files.items():
+        write_atomic(folder / name, data)
 
 
 def page(title: str, sections: Sections) -> str:

@@ -1,6 +1,6 @@
 """States how a bundle was made, as SLSA provenance: settings, tables by fingerprint, source, versions of packages.
 
-The model card and the datasheet are its by-products, so the signature covers them, too.
+The model card, the datasheet and the Annex IV file are its by-products, so the signature covers them, too.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def write_provenance(run: FinishedRun, key: Ed25519PrivateKey, roles: Sequence[s
             },
             "byproducts": [
                 {"name": path.relative_to(run.folder).as_posix(), "digest": {"sha256": sha256(path)}}
-                for path in sorted((run.folder / "documents").glob("*.md"))
+                for path in sorted((run.folder / "documents").glob("*.*"))
             ],
         },
     }

@@ -1,11 +1,13 @@
 """The model card and the datasheet of a run have no empty field."""
 
 import copy
+import json
 
 import pytest
 
 from callsieve.training.language import moment
 from callsieve.training.reports.model_card import page, write_documents
+from callsieve.training.reports.wording import in_markdown
 from callsieve.training.tracking.run_values import description
 from tests.training.reports.run_figures import adapted_figures
 
@@ -33,6 +35,24 @@ def test_the_card_has_the_measured_figures(training_run):
     assert uncertified == [
         row["slice"].replace("_", " ") for row in figures["slices"] if not row["nuisance"] and not row["certified"]
     ]
+
+
+def test_annex_iv_has_each_field_of_both_documents_and_names_records_that_exist(training_run):
+    folder = training_run[0]
+    annex = json.loads((documents(training_run) / "annex_iv.json").read_bytes())
+    assert annex["model"] == training_run[1]["model"]["id"] and [*annex["points"]] == [*"123456789"]
+    fields = {}
+    for point, content in annex["points"].items():
+        assert bool(content["sections"] or content["records"]) is (point not in "78")
+        for section, values in content["sections"].items():
+            fields |= {(section, name): " ".join(str(value).split()) for name, value in values.items()}
+        for record in content["records"]:
+            assert record.startswith("callsieve ") or (folder / record).exists(), record
+    texts = [(documents(training_run) / name).read_text() for name in ("model_card.md", "datasheet.md")]
+    written = [line for text in texts for line in text.splitlines() if line.startswith("- **")]
+    assert sorted(written) == sorted(
+        f"- **{in_markdown(name)}**: {in_markdown(value)}" for (_, name), value in fields.items()
+    )
 
 
 def test_the_datasheet_names_every_table(training_run, world_folder):

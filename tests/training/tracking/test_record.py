@@ -141,8 +141,8 @@ def test_the_statement_of_a_training_agrees_with_its_record(training_run):
     assert began < ended
     documents = {entry["name"]: entry["digest"]["sha256"] for entry in run["byproducts"]}
     assert documents == {
-        f"documents/{name}.md": hashlib.sha256((folder / "documents" / f"{name}.md").read_bytes()).hexdigest()
-        for name in ("datasheet", "model_card")
+        f"documents/{name}": hashlib.sha256((folder / "documents" / name).read_bytes()).hexdigest()
+        for name in ("annex_iv.json", "datasheet.md", "model_card.md")
     }
 
 
