@@ -109,10 +109,11 @@ def checkpoint(
     """
     from callsieve.training.oversight.audit import checkpoint as c2sp
 
-    note, body = c2sp.checkpoint(folder.log, folder.key, since)
-    write_new(out, note.encode())
-    write_new(request, body.encode())
-    return Result({"checkpoint": note, "request": body}, f"{out}, {request}: written")
+    head = c2sp.checkpoint(folder.log, folder.key, since)
+    write_new(out, head.note.encode())
+    write_new(request, head.request.encode())
+    facts = {"checkpoint": head.note, "request": head.request, "log_key": head.log_key}
+    return Result(facts, f"{out}, {request}: written; the witness knows the log by {head.log_key}")
 
 
 def show(

@@ -137,13 +137,36 @@ def test_texts_without_a_number_are_withheld(text):
     assert parse(text, ON) == Number("", "withheld", "", "", "")
 
 
-def test_the_holder_of_a_range_is_named():
-    assert [parse(text, ON).holder for text in ("13800138000", "18612345678", "19212345678", "10086")] == [
+# Prefixes of numbers with 11 digits by class and holder, from the ministry's list of network numbers of 2023-03.
+RANGES = {
+    (
+        "mobile",
         "China Mobile",
-        "China Unicom",
-        "China Broadnet",
-        "China Mobile",
-    ]
+    ): "1340 1348 135 136 137 138 139 147 148 150 151 152 157 158 159 172 178 182 183 184 187 188 195 197 198",
+    ("mobile", "China Unicom"): "130 131 132 145 146 155 156 166 175 176 185 186 196",
+    ("mobile", "China Telecom"): "133 149 153 173 177 180 181 189 190 191 193 199",
+    ("mobile", "China Broadnet"): "192",
+    ("resale", "China Mobile"): "165 1703 1705 1706",
+    ("resale", "China Unicom"): "167 1704 1707 1708 1709 171",
+    ("resale", "China Telecom"): "162 1700 1701 1702",
+    ("irregular", ""): "140 154 160 161 163 164 168 169 179 194",
+}
+# Digits of a subscriber's number by area code (`phonenumbers`); 0 for a code that was abolished.
+AREAS = {"010": 8, "024": 8, "0311": 8, "0731": 8, "0898": 8, "0310": 7, "0470": 7, "0937": 7, "0413": 0,
+         "0634": 0, "0852": 0, "0853": 0, "0899": 0}  # fmt: skip
+
+
+@pytest.mark.parametrize("known", RANGES, ids=" ".join)
+def test_a_range_has_the_class_and_the_holder_of_the_list(known):
+    for prefix in RANGES[known].split():
+        number = parse(prefix.ljust(11, "2"), ON)
+        assert (number.kind, number.holder) == known, prefix
+
+
+def test_a_fixed_number_has_the_digits_of_its_area():
+    for code, digits in AREAS.items():
+        kinds = {length: parse(code + "6" * length, ON).kind for length in (7, 8)}
+        assert kinds == {length: "fixed" if length == digits else "irregular" for length in (7, 8)}, code
 
 
 def test_ranges_apply_from_their_first_day():

@@ -24,6 +24,14 @@ _DASH = "\u2014 "  # begins a line with a signature
 _ED25519, _COSIGNATURE = 1, 4  # types of signatures
 
 
+class Checkpoint(NamedTuple):
+    """A checkpoint of a log, the request `add-checkpoint` (tlog-witness) with it, and the log's key as text."""
+
+    note: str
+    request: str
+    log_key: str
+
+
 class Cosigned(NamedTuple):
     """The content of a cosigned checkpoint: the size of the log, its root in hex, and the moment of the cosignature."""
 
@@ -32,8 +40,8 @@ class Cosigned(NamedTuple):
     at: str
 
 
-def checkpoint(log: Path, key: Ed25519PrivateKey, since: int = 0) -> tuple[str, str]:
-    """Returns the newest checkpoint of a log, and the request `add-checkpoint` (tlog-witness) that has it.
+def checkpoint(log: Path, key: Ed25519PrivateKey, since: int = 0) -> Checkpoint:
+    """Returns the newest checkpoint of a log, with what a stock witness asks for.
 
     Args:
         key: the key of the log.
@@ -47,11 +55,13 @@ def checkpoint(log: Path, key: Ed25519PrivateKey, since: int = 0) -> tuple[str, 
     entries = audit_log.read(log)
     head = entries[-1].head
     text = f"{name}\n{head.size}\n{_base64(bytes.fromhex(head.root))}\n"
-    signature = _key_hash(name, _ED25519, key.public_key()) + key.sign(text.encode())
+    digest = _key_hash(name, _ED25519, key.public_key())
+    signature = digest + key.sign(text.encode())
     note = f"{text}\n{_DASH}{name} {_base64(signature)}\n"
     leaves = [bytes.fromhex(entry.leaf()) for entry in entries]
     proof = [f"{_base64(step)}\n" for step in consistency_proof(leaves, since)] if since else []
-    return note, f"old {since}\n{''.join(proof)}\n{note}"
+    log_key = f"{name}+{digest.hex()}+{_base64(bytes([_ED25519]) + key.public_key().public_bytes_raw())}"
+    return Checkpoint(note, f"old {since}\n{''.join(proof)}\n{note}", log_key)
 
 
 def read_cosigned(note: str, witness: Ed25519PublicKey, log_key: Ed25519PublicKey) -> Cosigned:

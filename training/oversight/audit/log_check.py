@@ -112,11 +112,14 @@ def date_faults(lines: Sequence[Line]) -> list[Fault]:
 
 
 def file_faults(folder: Path) -> list[Fault]:
-    """Returns a fault for each file in the log's folder that is not part of a log, and for links."""
+    """Returns a fault for each file in the log's folder that is not part of a log, for links, and for open modes."""
     own = {LOG, HEAD, PUBLIC_KEY, PAYLOADS, *LOCKS}
-    links = [path for path in (folder, *sorted(folder.rglob("*"))) if path.is_symlink()]
+    paths = [folder, *sorted(folder.rglob("*"))]
+    links = [path for path in paths if path.is_symlink()]
+    writable = [path for path in paths if path not in links and path.stat().st_mode & 0o002]
     return [
         *(Fault(path.name, gettext("is a symbolic link: the record lies elsewhere")) for path in links),
+        *(Fault(path.name, gettext("all users may write it; expected mode 644 or less")) for path in writable),
         *(Fault(f"{folder.name}/{path.name}", gettext("belongs to no log")) for path in sorted(folder.iterdir())
           if path.name not in own),
     ]  # fmt: skip

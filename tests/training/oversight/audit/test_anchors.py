@@ -107,13 +107,13 @@ def cosign(note, at, key=recorded_run.WITNESS, name="witness.example/w1"):
 
 
 def test_a_checkpoint_that_a_stock_witness_cosigned_anchors_the_log(log, tmp_path):
-    note, request = checkpoint(log, small.KEY, 1)
+    note, request, log_key = checkpoint(log, small.KEY, 1)
     name, size, root = note.split("\n")[:3]
     leaves = [bytes.fromhex(entry.leaf()) for entry in audit_log.read(log)]
     assert base64.b64decode(root) == hashlib.sha256(b"\1" + leaves[0] + leaves[1]).digest() and size == "2"
     assert request == f"old 1\n{base64.b64encode(leaves[1]).decode()}\n\n{note}"
     text = f"{name}\n{size}\n{root}\n"
-    assert note == f"{text}\n{line_of(name, 1, small.KEY, small.KEY.sign(text.encode()))[0]}"
+    assert (note.removeprefix(f"{text}\n"), log_key) == line_of(name, 1, small.KEY, small.KEY.sign(text.encode()))
     path = tmp_path / "checkpoint"
     after = "2026-03-03T12:00:01Z"
     signed, public = cosign(note, after)
@@ -136,7 +136,7 @@ def test_a_checkpoint_that_a_stock_witness_cosigned_anchors_the_log(log, tmp_pat
 
 def test_a_cosigned_checkpoint_names_a_rewritten_log(log, tmp_path):
     path = tmp_path / "checkpoint"
-    path.write_text(cosign(checkpoint(log, small.KEY)[0], DAY_AFTER)[0])
+    path.write_text(cosign(checkpoint(log, small.KEY).note, DAY_AFTER)[0])
     shutil.rmtree(log)
     for at in (DAY_BEFORE, DAY_AFTER):
         append(log, "policy", {"what": f"{at}, another"}, small.KEY)

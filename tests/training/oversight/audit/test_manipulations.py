@@ -25,6 +25,7 @@ from callsieve.training.oversight.log.audit_log import HEAD, LOG, SignedLog, app
 from callsieve.training.oversight.log.entry import encode
 from callsieve.training.oversight.log.looks import Ledger
 from callsieve.training.oversight.log.rounds import Round
+from callsieve.training.oversight.log.run_paths import RECORDED
 from callsieve.training.oversight.log.tickets import EXPORT, AccessControl, Act, sign_ticket
 from callsieve.training.tracking import mlflow_write
 from tests.support import small_bundle as small
@@ -113,6 +114,14 @@ def verify(run_command):
         return code, out + err
 
     return run
+
+
+def root_edited(line):
+    """The line with another last digit of its signed root."""
+    entry = json.loads(line)
+    root = entry["head"]["root"]
+    entry["head"]["root"] = root[:-1] + ("0" if root[-1] != "0" else "1")
+    return encode(entry) + b"\n"
 
 
 # Row of the list of manipulations, what is done, how, the text that must be in the answer, the anchors that it needs.
@@ -238,7 +247,9 @@ CAUGHT = [
         files_added("audit/notes.txt", "bundle/code.py", "documents/note.md"),
         "audit/notes.txt: belongs",
     ),
-    (36, "files are added", files_added("bundle/code.py"), "copy bundle/code.py: was added"),
+    (36, "code is added to the bundle", files_added("bundle/code.py"), "copy bundle/code.py: was added"),
+    (9, "the gates of the record are edited", edited("record/gates.toml"), "copy record/gates.toml: logged as"),
+    (14, "a signed root is edited", lines(lambda a: [a[0], root_edited(a[1]), *a[2:]]), "entry 1: edited"),
 ]
 # Row, what is done, how, and the assumption without which `audit verify` cannot see it.
 OUT_OF_REACH = [(27, "the log is written anew with its key", Record.rewrite, "a head or a witness from before it")]
@@ -274,6 +285,52 @@ def a_payload_is_edited(record):
     value = json.loads(path.read_bytes())
     value["payload"]["model"] = "x"
     path.write_bytes(encode(value))
+
+
+@caught(17, "entry 0: its payload was edited")
+def two_payloads_change_places(record):
+    first, second = payload_path(record.log, 0), payload_path(record.log, 1)
+    data = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(data)
+
+
+@caught(17, "entry 2: its payload was edited")
+def another_person_is_named_as_the_writer_of_an_entry(record):
+    path = payload_path(record.log, 2)
+    value = json.loads(path.read_bytes())
+    value["actor"]["user"] = "somebody else"
+    path.write_bytes(encode(value))
+
+
+@caught(20, "entry 4: edited: signed by key")
+def an_entry_of_another_log_is_added(record):
+    other = record.folder / "other"
+    for what in range(5):
+        append(other, "policy", {"what": str(what), "why": "none"}, STRANGER)
+    record.write([*record.lines(), (other / LOG).read_bytes().splitlines(keepends=True)[-1]])
+    shutil.rmtree(other)
+
+
+@caught(22, "log.jsonl: all users may write it")
+def all_users_may_write_the_log(record):
+    (record.log / LOG).chmod(0o666)
+
+
+@caught(4, "does not exist")
+def the_folder_names_another_store(record):
+    (record.folder / RECORDED).write_bytes(encode({"store": "another.db"}))
+
+
+@caught(1, "metric auc: logged as")
+def two_metrics_are_exchanged(record):
+    name = "model_benign_error_bound"
+    for table in ("latest_metrics", "metrics"):
+        with closing(sqlite3.connect(record.folder / "mlflow.db")) as store:
+            query = f"SELECT key, value FROM {table} WHERE key IN ('auc', '{name}')"  # noqa: S608
+            values = dict(store.execute(query).fetchall())
+        for key, other in (("auc", name), (name, "auc")):
+            record.sql(f"UPDATE {table} SET value = {values[other]} WHERE key = '{key}'")  # noqa: S608
 
 
 @caught(20, "entry 1: its signed root differs from the root of the entries up to it")
@@ -618,5 +675,7 @@ def test_the_documentation_says_what_each_change_out_of_reach_needs():
 
 
 def test_the_table_has_all_rows():
+    what = {(case[0], case[1]) for case in (*CAUGHT, *OUT_OF_REACH, *REFUSED)}
+    assert len(what) >= 89
     rows = {case[0] for case in (*CAUGHT, *OUT_OF_REACH, *REFUSED)} | ELSEWHERE.keys()
     assert rows == set(range(1, 41))
