@@ -40,6 +40,8 @@ class Policy:
         accepted: the strongest action of the bands if the called person accepts calls of the caller's business.
         known_caller: the strongest action of the bands and of rules on behaviour if the called person knows the caller:
             called it first, or talked with it at length (guards `called_first` and `long_talks`).
+        repeated_caller: the strongest action of the bands and of rules on behaviour if the caller rings the called
+            person again (guard `repeated_caller`, which `terms.repeat_calls` turns on).
         terms: the limits that rule conditions use.
         history_days: days of history before the bands apply; until then every band abstains
             (`features/online/coverage.py`).
@@ -69,6 +71,7 @@ class Policy:
     require_declaration: bool = False
     confidence: Mapping[str, float] = field(default_factory=dict)
     feed: str = ""
+    repeated_caller: str = "label"
 
     def of_band(self, name: str) -> str:
         """Returns the action of a band; "pass" if the file does not name it."""
@@ -180,6 +183,8 @@ def final_action(policy: Policy, by_band: str, rules: Collection[str]) -> str:
     by_score = _strongest(scored)
     if not KNOWN.isdisjoint(rules):
         by_score = _at_most(policy.known_caller, by_score)
+    if "repeated_caller" in rules:
+        by_score = _at_most(policy.repeated_caller, by_score)
     if "trusted_caller" in rules:
         by_score = "pass"
     action = _strongest([by_score, *facts])

@@ -31,6 +31,8 @@ class TermsFile(Struct, frozen=True, forbid_unknown_fields=True):
     ring_once_share: Share | UnsetType = UNSET
     ring_once_calls: Calls | UnsetType = UNSET
     bombing_calls: Calls | UnsetType = UNSET
+    many_callers: Calls | UnsetType = UNSET
+    repeat_calls: Calls | UnsetType = UNSET
     known_talk_days: Annotated[float, Meta(gt=0, le=6)] | UnsetType = UNSET
     content_share: Share | UnsetType = UNSET
     marketing: tuple[Annotated[str, Meta(min_length=1)], ...] | UnsetType = UNSET
@@ -49,6 +51,7 @@ class PolicyFile(Struct, frozen=True, forbid_unknown_fields=True):
     appeal: str | UnsetType = UNSET
     accepted: Action | UnsetType = UNSET
     known_caller: Action | UnsetType = UNSET
+    repeated_caller: Action | UnsetType = UNSET
     history_days: Annotated[int, Meta(ge=0, le=MAX_HISTORY_DAYS)] | UnsetType = UNSET
     feed: _Feed | UnsetType = UNSET
     filling_is_ready: bool | UnsetType = UNSET

@@ -22,6 +22,10 @@ class Terms:
         ring_once_share: share of calls dropped after one ring from which rule `ring_once` applies, 0 to 1.
         ring_once_calls: calls in 24 hours from which rule `ring_once` applies.
         bombing_calls: calls to one mobile number in one hour from which rule `call_bombing` applies.
+        many_callers: different numbers that called one mobile number in one hour from which rule `many_callers`
+            applies. Infinity turns the rule off.
+        repeat_calls: calls of the caller to the called number in the hour before from which the guard
+            `repeated_caller` applies, below `bombing_calls`. Infinity turns the guard off.
         known_talk_days: days with a long talk from which the guard `long_talks` applies.
         content_share: probability from which the content model counts against a called person's preferences, 0 to 1.
         marketing: businesses that need the called person's consent.
@@ -32,6 +36,8 @@ class Terms:
     ring_once_share: float = 0.5
     ring_once_calls: float = 20.0
     bombing_calls: float = 30.0
+    many_callers: float = math.inf
+    repeat_calls: float = math.inf
     known_talk_days: float = 2.0
     content_share: float = 0.8
     marketing: tuple[str, ...] = ()

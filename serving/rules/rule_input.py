@@ -25,6 +25,8 @@ VECTOR_FEATURES = {
     "callee_calls_1h": "callee_calls_count_1h",
     "called_first": "pair_called_first",
     "long_talk_days": "pair_long_talk_days",
+    "pair_calls_1h": "pair_calls_before_count_1h",
+    "callee_callers_1h": "callee_callers_count_1h",
 }
 """The feature behind each of the first fields of `RuleInput`, in the order of the fields."""
 
@@ -44,6 +46,8 @@ class RuleInput:
         callee_calls_1h: calls to the called number in one hour.
         called_first: 1 if the called number called the caller before the caller called it, else 0.
         long_talk_days: days on which the two talked at length.
+        pair_calls_1h: calls of the caller to the called number in one hour.
+        callee_callers_1h: different numbers that called the called number in one hour.
         own_number: 1 if the caller shows the called number itself, else 0.
         unwanted: 1 if the content model is sure that the called person rejects this kind of call
             (`preferences.py`). It is set later than the other fields, after a call has reached a band.
@@ -74,6 +78,8 @@ class RuleInput:
     callee_calls_1h: Any = math.nan
     called_first: Any = math.nan
     long_talk_days: Any = math.nan
+    pair_calls_1h: Any = math.nan
+    callee_callers_1h: Any = math.nan
     own_number: Any = math.nan
     unwanted: Any = math.nan
     campaign: Any = math.nan

@@ -24,6 +24,7 @@ DOMESTIC = tuple(name for name in NUMBER_CLASSES if name not in ("foreign", "irr
 NO_CALLER = ("irregular", "106", "800")  # never valid for a caller: no number, a text-message port, a toll-free number
 PERSONAL = ("mobile", "resale")
 KNOWN = frozenset(("called_first", "long_talks"))  # guards: the called person knows the caller
+_OF_HISTORY = KNOWN | {"repeated_caller"}  # guards that depend on the history
 # The evidence of a rule: facts of the network, a register, the behaviour of the number, or a model's prediction. A
 # guard leads to no action; it limits the action of the other rules and of the bands.
 NETWORK, REGISTER, BEHAVIOUR, PREDICTED, GUARD = "network", "register", "behaviour", "predicted", "guard"
@@ -227,6 +228,13 @@ RULES: tuple[Rule, ...] = (
         "被叫用户过去1小时内接到{value}次来电(界限{limit})。",
     ),
     Rule(
+        "many_callers", BEHAVIOUR,
+        lambda call, terms: (call.callee_callers_1h >= terms.many_callers) & _among(call.callee_class, _PERSONAL),
+        "callee_callers_1h", "many_callers", "",
+        "The called person's number was called by {value} different numbers in the last hour (limit {limit}).",
+        "被叫用户过去1小时内接到{value}个不同号码的来电(界限{limit})。",
+    ),
+    Rule(
         "protected_caller", GUARD, lambda call, _: _among(call.caller_class, _PROTECTED) | (call.caller_protected == 1),
         "", "", "protected",
         "An emergency, public-service or registered protected number calls: it is never blocked.",
@@ -255,6 +263,17 @@ RULES: tuple[Rule, ...] = (
         "long_talk_days", "known_talk_days", "",
         "The called person and this number talked for a minute or longer on {value} of the last 6 days.",
         "被叫用户近6天内有{value}天与该号码通话达1分钟。",
+    ),
+    Rule(
+        "repeated_caller", GUARD,
+        lambda call, terms: (
+            (call.pair_calls_1h >= terms.repeat_calls)
+            & (call.pair_calls_1h < terms.bombing_calls)
+            & _among(call.caller_class, _SHOWN)
+        ),
+        "pair_calls_1h", "repeat_calls", "",
+        "This number rings the called person again: it called {value} times in the last hour (limit {limit}).",
+        "该号码再次呼叫被叫用户:过去1小时内已呼叫{value}次(界限{limit})。",
     ),
     Rule(
         "trusted_caller", GUARD,
@@ -306,14 +325,14 @@ def candidate_rules(
 ) -> tuple[Rule, ...]:
     """Returns the rules that a call with these fields of `KeyedCall` may meet without registers, in order.
 
-    Rules of behaviour and of known callers stay candidates, because they depend on the history. All other rules depend
-    on these fields alone. Few combinations of the fields occur, so most calls skip nearly all conditions thanks to the
-    cache.
+    Rules of behaviour, and guards of known or repeated callers, stay candidates: they depend on the history. All other
+    rules depend on these fields alone. Few combinations of the fields occur, so most calls skip nearly all conditions
+    thanks to the cache.
     """
     fields = (attestation, route, caller_class, callee_class, presented_differs)
     call = RuleInput(*(math.nan if value == UNKNOWN else float(value) for value in fields))
     call.own_number = float(own_number)
-    by_history = {rule.name for rule in UNREGISTERED if rule.kind == BEHAVIOUR} | KNOWN
+    by_history = {rule.name for rule in UNREGISTERED if rule.kind == BEHAVIOUR} | _OF_HISTORY
     return tuple(rule for rule in UNREGISTERED if rule.name in by_history or rule.when(call, Terms()))
 
 

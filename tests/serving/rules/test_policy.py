@@ -219,15 +219,21 @@ def test_every_field_of_a_policy_file_is_read(tmp_path):
     assert read_policy(path) == read_policy(str(path)) == Policy("2026-03 骚扰", {"certified": "block"})
     path.write_text(
         'version = "3"\nappeal = " the office "\naccepted = "label"\nknown_caller = "screen"\nhistory_days = 14\n'
+        'repeated_caller = "screen"\n'
         'feed = "no routes"\n'
         '[bands]\nwatch = "label"\n'
-        '[rules]\nno_consent = "screen"\n[terms]\nbombing_calls = 12\nmarketing = ["loans"]\n'
+        '[rules]\nno_consent = "screen"\n[terms]\nbombing_calls = 12\nmany_callers = 9\n'
+        'repeat_calls = 3\nmarketing = ["loans"]\n'
         'known_talk_days = 3\nmust_register = ["400"]\n[terms.uses]\n"own use" = ["fixed"]\n'
     )
     uses = {"own use": ("fixed",)}
-    terms = Terms(bombing_calls=12.0, known_talk_days=3.0, marketing=("loans",), must_register=("400",), uses=uses)
+    limits = {"bombing_calls": 12.0, "many_callers": 9.0, "repeat_calls": 3.0, "known_talk_days": 3.0}
+    terms = Terms(**limits, marketing=("loans",), must_register=("400",), uses=uses)
     rules = {"no_consent": "screen"}
-    expected = Policy("3", {"watch": "label"}, rules, "the office", "label", "screen", terms, 14, feed="no routes")
+    expected = Policy(
+        "3", {"watch": "label"}, rules, "the office", "label", "screen", terms, 14, feed="no routes",
+        repeated_caller="screen",
+    )  # fmt: skip
     assert read_policy(path) == expected
 
 

@@ -51,7 +51,14 @@ from tests.support.http_service import verdict_from_json
 from tests.support.real_bundle import load_scorer, replayed
 
 NAN = math.nan
-TERMS = dataclasses.replace(read_policy().terms, bombing_calls=30.0, ring_once_share=0.5, ring_once_calls=20.0)
+TERMS = dataclasses.replace(
+    read_policy().terms,
+    bombing_calls=30.0,
+    ring_once_share=0.5,
+    ring_once_calls=20.0,
+    many_callers=20.0,
+    repeat_calls=2.0,
+)
 EVERYTHING = dict.fromkeys(ACTION_RULES, "block")
 HARSH = Policy(
     "harsh", {"certified": "block", "watch": "block"}, EVERYTHING, appeal="office", terms=TERMS, history_days=0
@@ -70,7 +77,7 @@ def plain(**changes):
         "attestation": float(ATTESTATIONS.index("A")), "route": float(ROUTES.index("domestic")),
         "caller_class": kind("mobile"), "callee_class": kind("mobile"), "presented_differs": 0.0, "hour": 10.0,
         "calls_24h": 3.0, "one_rings_24h": 0.0, "callee_calls_1h": 1.0, "called_first": 0.0, "long_talk_days": 1.0,
-        "own_number": 0.0,
+        "pair_calls_1h": 1.0, "callee_callers_1h": 1.0, "own_number": 0.0,
     }  # fmt: skip
     return RuleInput(**usual | changes)
 
@@ -101,11 +108,13 @@ HITS = {
     "risk_region": [{"risk_region": 1.0}],
     "ring_once": [{"one_rings_24h": 0.5, "calls_24h": 20.0}, {"one_rings_24h": 0.75, "calls_24h": 21.0}],
     "call_bombing": [{"callee_calls_1h": 30.0}, {"callee_calls_1h": 31.0, "callee_class": kind("resale")}],
+    "many_callers": [{"callee_callers_1h": 20.0}, {"callee_callers_1h": 21.0, "callee_class": kind("resale")}],
     "protected_caller": [{"caller_protected": 1.0}, *({"caller_class": kind(word)} for word in PROTECTED)],
     "protected_callee": [{"callee_protected": 1.0}, *({"callee_class": kind(word)} for word in PROTECTED)],
     "accepted_category": [{"accepts": 1.0}],
     "called_first": [{"called_first": 1.0}, {"called_first": 1.0, "caller_class": kind("unknown")}],
     "long_talks": [{"long_talk_days": 2.0}, {"long_talk_days": 6.0, "caller_class": kind("fixed")}],
+    "repeated_caller": [{"pair_calls_1h": 2.0}, {"pair_calls_1h": 29.0, "caller_class": kind("unknown")}],
     "trusted_caller": [{"caller_trusted": 1.0}, {"caller_trusted": 1.0, "attestation": NAN, "presented_differs": NAN}],
     "against_predicted_preference": [{"unwanted": 1.0}],
 }
@@ -131,6 +140,9 @@ NO_HITS = [
     {"one_rings_24h": 1.0, "calls_24h": 19.0},
     {"callee_calls_1h": 29.0},
     {"callee_calls_1h": 99.0, "callee_class": kind("fixed")},
+    {"callee_callers_1h": 19.0},
+    {"callee_callers_1h": 99.0, "callee_class": kind("fixed")},
+    {"pair_calls_1h": 30.0},  # rather call bombing
     {"called_first": NAN, "long_talk_days": NAN},
     dict.fromkeys(("attestation", "route", "caller_class", "callee_class", "hour", "calls_24h"), NAN),
     # Facts that are known to be false.
@@ -152,8 +164,8 @@ def test_each_rule_has_a_test_case_and_sentences_in_both_languages():
 def test_without_registers_only_rules_that_need_none_apply():
     assert [rule.name for rule in UNREGISTERED] == [
         "authentication_failed", "irregular_number", "own_number", "withheld_number", "domestic_from_abroad",
-        "shown_number_differs", "ring_once", "call_bombing", "protected_caller", "protected_callee", "called_first",
-        "long_talks", "trusted_caller",
+        "shown_number_differs", "ring_once", "call_bombing", "many_callers", "protected_caller", "protected_callee",
+        "called_first", "long_talks", "repeated_caller", "trusted_caller",
     ]  # fmt: skip
 
 
@@ -203,11 +215,14 @@ FIELDS = {
 
 
 @pytest.mark.system
-@given(st.fixed_dictionaries(FIELDS), st.booleans(), st.tuples(values, values, values, values, values))
+@given(st.fixed_dictionaries(FIELDS), st.booleans(), st.tuples(*[values] * 7))
 def test_candidate_rules_include_every_matching_rule(fields, own, before):
     call = Intake(real_bundle.NUMBER_KEY)(Call(LATE, NUMBER, NUMBER))
     vector = History(calls=1, numbers=2, compiled=False).row(dataclasses.replace(call, **fields))
-    of_history = ("calls_24h", "one_rings_24h", "callee_calls_1h", "called_first", "long_talk_days")
+    of_history = (
+        "calls_24h", "one_rings_24h", "callee_calls_1h", "called_first", "long_talk_days", "pair_calls_1h",
+        "callee_callers_1h",
+    )  # fmt: skip
     for name, value in zip(of_history, before, strict=True):
         vector[dict(VECTOR_COLUMNS)[name]] = value
     situation = rule_input(vector, float(own))
@@ -221,6 +236,7 @@ names = st.sets(st.sampled_from(sorted(RULE_BY_NAME)))
 policies = st.builds(
     Policy, st.just("drawn"), st.just({}), st.dictionaries(st.sampled_from(ACTION_RULES), st.sampled_from(ACTIONS)),
     appeal=st.sampled_from(["", "office"]), accepted=st.sampled_from(ACTIONS), known_caller=st.sampled_from(ACTIONS),
+    repeated_caller=st.sampled_from(ACTIONS),
 )  # fmt: skip
 banded = st.sampled_from(ACTIONS)
 strength = ACTIONS.index
@@ -242,6 +258,7 @@ def test_the_final_action_is_the_stronger_one_unless_a_guard_limits_it(policy, a
         most = strength(policy.accepted) if "accepted_category" in matches else 3
         least = strength("label") if "protected_callee" in matches else 3
         known = strength(policy.known_caller) if {"called_first", "long_talks"} & matches else 3
+        known = min(known, strength(policy.repeated_caller) if "repeated_caller" in matches else 3)
         known = 0 if "trusted_caller" in matches else known
         limits = {BEHAVIOUR: known, PREDICTED: known}
         of_rules = [min(strength(policy.of_rule(name)), limits.get(RULE_BY_NAME[name].kind, 3)) for name in matches]
@@ -405,6 +422,41 @@ def test_a_number_that_the_called_person_knows_passes_at_any_score(bundle_folder
     # A forged number may be one that the called person knows.
     forged = scorer.score(history, intake(dataclasses.replace(later, attestation="failed")))
     assert forged.action == "label"
+
+
+@pytest.mark.source("P14", by="serving/rules/policy.py")
+@pytest.mark.parametrize(
+    ("limits", "before", "facts", "action"),
+    [
+        ({}, [(SHOP, 50), *((i, 40) for i in range(20))], [], "label"),  # the shipped limits
+        ({"repeat_calls": 1.0}, [(SHOP, 59)], ["repeated_caller"], "pass"),
+        ({"repeat_calls": 1.0}, [(SHOP, 61)], [], "label"),
+        ({"repeat_calls": 1.0}, [(1, 5)], [], "label"),  # another caller
+        ({"repeat_calls": 2.0}, [(SHOP, 50)], [], "label"),
+        ({"repeat_calls": 1.0, "bombing_calls": 3.0}, [(SHOP, i) for i in (1, 2, 3)], ["call_bombing"], "screen"),
+        ({"many_callers": 5.0}, [(i, 40) for i in range(5)], ["many_callers"], "label"),
+        ({"many_callers": 5.0}, [(i % 4, i + 1) for i in range(9)], [], "label"),  # four numbers
+    ],
+)
+def test_a_policy_can_know_a_caller_who_rings_again_and_a_burst_of_callers(
+    bundle_folder, limits, before, facts, action
+):
+    terms = dataclasses.replace(Policy("1", {}).terms, **limits)
+    bands, rules = {"certified": "label"}, {"call_bombing": "screen"}
+    policy = Policy("1", bands, rules, history_days=0, terms=terms, repeated_caller="pass")
+    scorer, intake, history = sure_scorer(bundle_folder, policy), Intake(real_bundle.NUMBER_KEY), History()
+    now = real_bundle.START + HOURS
+    earlier = [
+        Call(now - 60 * minutes, caller if caller == SHOP else f"028876000{caller:02}", PERSON, 9.0, 0.0, "no_answer")
+        for caller, minutes in before
+    ]
+    for call in earlier:
+        history.observe(intake(call))
+    verdict = scorer.score(history, intake(Call(now, SHOP, PERSON)))
+    assert ([fact.rule for fact in verdict.rules], verdict.action) == (facts, action)
+    table = real_bundle.key_table([*earlier, Call(now, SHOP, PERSON)])
+    scores = score_vectors(scorer, table, vectors(table, threads=1), 1)
+    assert (rule_names(scores.rule_bits[-1]), ACTIONS[scores.action[-1]]) == (tuple(facts), action)
 
 
 @pytest.mark.parametrize(
