@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from callsieve.features.files.dates import time_zone
-from callsieve.serving.scorer.reasons import full_width
 
 from .case_rules import CaseRules
 from .store import Case
@@ -92,7 +91,7 @@ def notice(
 
     record = case.record
     facts = [fact for fact in (*record.rules, *record.reasons) if isinstance(fact, dict) and language in fact]
-    reasons = [f"  - {full_width(fact[language]) if language == 'zh' else fact[language]}" for fact in facts]
+    reasons = [f"  - {fact[language]}" for fact in facts]
     parts = [
         text("title", case=record.case),
         f"{text('what')}\n{text(record.action, at=date(record.at))} {text('program')}",

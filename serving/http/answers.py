@@ -19,6 +19,7 @@ from callsieve.serving.live.live import BOUNDS, Live
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.plan_classes import PLAN_CLASSES
 from callsieve.serving.rules.policy import ACTIONS
+from callsieve.serving.scorer.reasons import in_chinese
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import MESSAGES, STATUSES
 
@@ -152,6 +153,9 @@ class ModelOut(msgspec.Struct):
     valid_until: Annotated[str, Meta(description="End of its validity, UTC.")]
     days_left: Annotated[float, Meta(description="Days until that end; negative afterwards.")]
     policy: Annotated[str, Meta(description="Version of the policy file.")]
+    simulated: Annotated[
+        bool, Meta(description="Whether it learnt from the truth of simulated calls.")
+    ]
 
 
 class CertificateOut(msgspec.Struct):
@@ -270,7 +274,7 @@ def status_of(live: Live | None, scorers: Swap, uptime: float) -> StatusOut:
         content.refused, content.deadline = live.memory.refusal, live.deadline
         content.latency = LatencyOut(list(BOUNDS), list(live.latency))
         content.reasons = [
-            ReasonCountOut(name, count, BY_NAME[name].en, BY_NAME[name].zh)
+            ReasonCountOut(name, count, BY_NAME[name].en, in_chinese(BY_NAME[name]))
             for name, count in live.reason_counts.most_common(_TOP)
             if name in BY_NAME
         ]
@@ -287,6 +291,7 @@ def _model(scorer: Scorer, now: int) -> ModelOut:
         valid_until=bundle.valid_until,
         days_left=days_left(scorer, now),
         policy=scorer.policy.version,
+        simulated=bundle.training.get("learn_from") == "truth",
     )
 
 

@@ -11,7 +11,7 @@ except ImportError as error:
 
 from . import answers, schema
 
-VERSION = "1.3.0"
+VERSION = "1.4.0"
 JSON, LINES, TEXT = "application/json", "application/x-ndjson", "text/plain; version=0.0.4; charset=utf-8"
 _TYPES = (
     schema.CallIn,

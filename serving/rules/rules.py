@@ -123,13 +123,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "authentication_failed", NETWORK, lambda call, _: call.attestation == ATTESTATIONS.index("failed"), "", "", "",
         "The network could not verify the calling number: authentication failed.",
-        "网络未能核实主叫号码:鉴权失败。",
+        "网络未能核实主叫号码：鉴权失败。",
     ),
     Rule(
         "irregular_number", NETWORK, lambda call, _: _among(call.caller_class, _NO_CALLER),
         "caller_class", "", "",
         "The calling number has a form that no caller may show ({value}).",
-        "主叫号码不符合规范,不得作为主叫({value})。",
+        "主叫号码不符合规范，不得作为主叫（{value}）。",
     ),
     Rule(
         "own_number", NETWORK, lambda call, _: call.own_number == 1, "", "", "",
@@ -146,7 +146,7 @@ RULES: tuple[Rule, ...] = (
         lambda call, _: (call.route == ROUTES.index("international")) & _among(call.caller_class, _DOMESTIC),
         "caller_class", "", "",
         "A domestic number ({value}) came in over an international line, and is not roaming.",
-        "境外来话显示境内号码({value}),且并非漫游。",
+        "境外来话显示境内号码（{value}），且并非漫游。",
     ),
     Rule(
         "shown_number_differs", NETWORK, lambda call, _: call.presented_differs == 1, "", "", "",
@@ -162,7 +162,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "class_against_use", REGISTER, lambda call, _: call.use_allows == 0, "caller_class", "", "trunks",
         "The kind of number ({value}) does not fit the use that was declared for the trunk.",
-        "号码类型({value})与中继登记的用途不符。",
+        "号码类型（{value}）与中继登记的用途不符。",
     ),
     Rule(
         "lapsed_number", REGISTER, lambda call, _: call.lapsed == 1, "", "", "number_resources",
@@ -174,19 +174,19 @@ RULES: tuple[Rule, ...] = (
         lambda call, terms: _among(call.caller_class, _codes(terms.must_register)) & (call.campaign == 0),
         "caller_class", "", "",
         "Numbers of this kind ({value}) are to be registered before they call out; this one is not.",
-        "此类号码({value})外呼须先登记,该号码未登记。",
+        "此类号码（{value}）外呼须先登记，该号码未登记。",
     ),
     Rule(
         "contract_frequency", REGISTER, lambda call, _: call.calls_24h >= call.calls_per_day,
         "calls_24h", "calls_per_day", "subscribers",
         "This number made {value} calls in the last 24 hours; its contract allows {limit}.",
-        "该号码过去24小时已拨出{value}次,合同约定上限为{limit}次。",
+        "该号码过去24小时已拨出{value}次，合同约定上限为{limit}次。",
     ),
     Rule(
         "outside_hours", REGISTER, lambda call, _: _outside(call.hour, call.hour_from, call.hour_to),
         "hour", "", "campaigns",
         "The call comes at {value}, outside the hours registered for this campaign.",
-        "来电时间{value},不在该业务登记的外呼时段内。",
+        "来电时间{value}，不在该业务登记的外呼时段内。",
     ),
     Rule(
         "called_after_refusal", REGISTER, lambda call, _: call.refused == 1, "", "", "refusals",
@@ -196,7 +196,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "no_consent", REGISTER, lambda call, _: (call.marketing == 1) & (call.consent == 0), "", "", "campaigns",
         "A registered marketing call, and no consent of the called person to this firm is known.",
-        "已登记的营销外呼,但未见被叫用户对该企业的同意记录。",
+        "已登记的营销外呼，但未见被叫用户对该企业的同意记录。",
     ),
     Rule(
         "against_preference", REGISTER, lambda call, _: call.rejects == 1, "", "", "preferences",
@@ -218,14 +218,14 @@ RULES: tuple[Rule, ...] = (
         lambda call, terms: (call.one_rings_24h >= terms.ring_once_share) & (call.calls_24h >= terms.ring_once_calls),
         "one_rings_24h", "ring_once_share", "",
         "{value} of this number's calls of the last 24 hours were dropped after one ring (limit {limit}).",
-        "该号码过去24小时有{value}的呼叫响一声即挂断(界限{limit})。",
+        "该号码过去24小时有{value}的呼叫响一声即挂断（界限{limit}）。",
     ),
     Rule(
         "call_bombing", BEHAVIOUR,
         lambda call, terms: (call.callee_calls_1h >= terms.bombing_calls) & _among(call.callee_class, _PERSONAL),
         "callee_calls_1h", "bombing_calls", "",
         "The called person's number was called {value} times in the last hour (limit {limit}).",
-        "被叫用户过去1小时内接到{value}次来电(界限{limit})。",
+        "被叫用户过去1小时内接到{value}次来电（界限{limit}）。",
     ),
     Rule(
         "many_callers", BEHAVIOUR,
@@ -238,13 +238,13 @@ RULES: tuple[Rule, ...] = (
         "protected_caller", GUARD, lambda call, _: _among(call.caller_class, _PROTECTED) | (call.caller_protected == 1),
         "", "", "protected",
         "An emergency, public-service or registered protected number calls: it is never blocked.",
-        "主叫为紧急、公共服务或受保护号码,任何情况下不得拦截。",
+        "主叫为紧急、公共服务或受保护号码，任何情况下不得拦截。",
     ),
     Rule(
         "protected_callee", GUARD, lambda call, _: _among(call.callee_class, _PROTECTED) | (call.callee_protected == 1),
         "", "", "callee",
         "An emergency, public-service or registered protected number is called: calls to it are never blocked.",
-        "被叫为紧急、公共服务或受保护号码,呼叫一律不得拦截。",
+        "被叫为紧急、公共服务或受保护号码，呼叫一律不得拦截。",
         "protected",
     ),
     Rule(
@@ -284,7 +284,7 @@ RULES: tuple[Rule, ...] = (
         ),
         "", "", "trusted",
         "The owner of the network trusts this number, and nothing shows that it is forged.",
-        "该号码为网络所有者列出的可信号码,且未见冒用迹象。",
+        "该号码为网络所有者列出的可信号码，且未见冒用迹象。",
     ),
     Rule(
         "against_predicted_preference", PREDICTED, lambda call, _: call.unwanted == 1, "", "", "preferences",

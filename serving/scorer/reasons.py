@@ -7,7 +7,6 @@ contribution and the value of its feature.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 from callsieve.features.catalogue import ALL_FEATURES
@@ -16,7 +15,7 @@ from callsieve.features.complaints import ComplaintFeature
 from callsieve.features.dataclass import dataclass
 
 _MAX_REASONS = 4
-_FULL_WIDTH = str.maketrans(",:;()", "，：；（）")
+_FULL_WIDTH = str.maketrans(",()", "，（）")  # the catalogue, whose hash a model has, is written with half-width marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +57,12 @@ def _reason(name: str, value: float, contribution: float) -> Reason:
         text = f"{name}: {value:g}"
         return Reason(name, value, contribution, text, text)
     en, zh = _format_value(feature, value)
-    return Reason(name, value, contribution, f"{feature.en}: {en}", f"{feature.zh}:{zh}")
+    return Reason(name, value, contribution, f"{feature.en}: {en}", f"{in_chinese(feature)}：{zh}")
 
 
-def full_width(text: str) -> str:
-    """Returns a Chinese text with full-width punctuation, for readers; a mark between two digits stays.
-
-    >>> full_width("来电时间08:30(界限1,000):是")
-    '来电时间08:30（界限1,000）：是'
-    """
-    return re.sub(r"(?<!\d)[,:;()]|[,:;()](?!\d)", lambda mark: mark[0].translate(_FULL_WIDTH), text)
+def in_chinese(feature: Feature | ComplaintFeature) -> str:
+    """Returns the meaning of a feature in Chinese, with full-width punctuation."""
+    return feature.zh.translate(_FULL_WIDTH)
 
 
 def _format_value(feature: Feature | ComplaintFeature, value: float) -> tuple[str, str]:

@@ -68,6 +68,7 @@ def test_the_page_shows_the_status_of_the_service(make_service, keys, tmp_path, 
     assert status["reasons"][0]["zh"] in text
     assert len(re.findall(r'<rect [^>]*class="fill-(?:pass|label|screen|block)"', body)) > 2
     assert "hidden" in re.search(r'<section[^>]*id="ask"[^>]*>', body)[0]
+    assert not status["model"]["simulated"] and "hidden" in re.search(r'<div[^>]*id="origin"[^>]*>', body)[0]
     assert keys["admin"] not in body
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.special import logit
 
 from callsieve.features.files.atomic import atomic_path
-from callsieve.serving.scorer.reasons import full_width, strongest_reasons
+from callsieve.serving.scorer.reasons import strongest_reasons
 from callsieve.training.language import current_language
 from callsieve.training.model.matrix import feature_columns
 
@@ -84,5 +84,5 @@ def reasons_of(forest: Forest, trained: Trained, call: int) -> str:
     (contributions,) = forest.contributions(vector)
     reasons = strongest_reasons(trained.settings.features, vector, contributions)
     if current_language() == "zh":
-        return "；".join(full_width(reason.zh) for reason in reasons)
+        return "；".join(reason.zh for reason in reasons)
     return "; ".join(reason.en for reason in reasons)

@@ -22,7 +22,6 @@ from jinja2 import (
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY
-from callsieve.serving.scorer.reasons import full_width
 from callsieve.training.judging.detection import SOON
 from callsieve.training.judging.evaluate import EvaluationFigures
 from callsieve.training.judging.run_figures import ReasonText, RunFigures
@@ -114,7 +113,7 @@ def iso_day(text: str) -> str:
 
 def fact(text: ReasonText) -> str:
     """Returns a rule or a reason of a verdict in the language in force."""
-    return full_width(text["zh"]) if current_language() == "zh" else text["en"]
+    return text["zh"] if current_language() == "zh" else text["en"]
 
 
 def data_uri(svg: str) -> str:

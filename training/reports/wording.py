@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeGuard
 
 from callsieve.features.catalogue import ALL_FEATURES
+from callsieve.serving.scorer.reasons import in_chinese
 from callsieve.training.language import current_language, gettext, words
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def meaning(name: str, own: str = "") -> str:
     """
     known = ALL_FEATURES.get(name)
     if known is not None and current_language() == "zh":
-        return known.zh
+        return in_chinese(known)
     return own or (known.en if known else words(name))
 
 

@@ -48,7 +48,7 @@ WHY = "she brings parcels"
 def example_record(n=1, caller=None, **more):
     """Returns a made-up verdict record; case and caller differ for each n."""
     reason = {"feature": "out_calls_count_1h", "value": 41.0, "contribution": 0.1 + 0.2}
-    reason |= {"en": "calls: 41", "zh": "呼叫:41"}
+    reason |= {"en": "calls: 41", "zh": "呼叫：41"}
     whole = {
         "case": f"{n:016x}", "at": NOW - HOUR, "caller": caller or f"e1.caller{n}",
         "block": f"e1.block{n}", "trunk": None, "device": None, "model": "m" * 12, "catalogue": "c" * 64, "policy": "1",

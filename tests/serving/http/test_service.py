@@ -204,6 +204,12 @@ def test_the_status_has_the_certificates_of_each_feed(tmp_path):
     assert listed == [(feed, name) for feed in (COMPLETE, ANSWERED_ONLY, NO_ROUTES) for name in ("certified", "watch")]
 
 
+@pytest.mark.parametrize(("source", "simulated"), [("truth", True), ("labels", False)])
+def test_the_status_says_whether_the_model_learnt_from_simulated_calls(tmp_path, source, simulated):
+    real_bundle.write_bundle(tmp_path / "bundle", training={"learn_from": source})
+    assert status_of(None, live_states.loaded(tmp_path / "bundle"), 1.0).model.simulated is simulated
+
+
 @pytest.mark.parametrize("pinned", ["", NO_ROUTES])
 def test_the_status_and_the_metrics_name_the_feed_and_whether_it_is_pinned(tmp_path, pinned):
     real_bundle.write_bundle(tmp_path / "bundle")

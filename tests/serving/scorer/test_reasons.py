@@ -12,6 +12,7 @@ from callsieve.serving.scorer.reasons import strongest_reasons
 
 BY_NAME = {feature.name: feature for feature in FEATURES}
 CATEGORIES = [feature for feature in FEATURES if feature.levels]
+FULL_WIDTH = str.maketrans(",()", "，（）")
 LONG = re.compile(r"\d{7,}")
 
 
@@ -20,7 +21,7 @@ def texts(name, value):
     (reason,) = strongest_reasons([name], [value], [1.0])
     if name not in BY_NAME:
         return reason.en, reason.zh
-    before_en, before_zh = f"{BY_NAME[name].en}: ", BY_NAME[name].zh + ":"
+    before_en, before_zh = f"{BY_NAME[name].en}: ", BY_NAME[name].zh.translate(FULL_WIDTH) + "："
     assert reason.en.startswith(before_en)
     assert reason.zh.startswith(before_zh)
     return reason.en.removeprefix(before_en), reason.zh.removeprefix(before_zh)

@@ -201,9 +201,9 @@ def example_figures() -> dict[str, Any]:
                     "reasons": [
                         {
                             "en": "different numbers per call in the last hour: 100%",
-                            "zh": "过去1小时不同号码占通话的比例:100%",
+                            "zh": "过去1小时不同号码占通话的比例：100%",
                         },
-                        {"en": f"{SHORT_CALLS} in the last 24 hours: 61%", "zh": "过去24小时接通后不足10秒的比例:61%"},
+                        {"en": f"{SHORT_CALLS} in the last 24 hours: 61%", "zh": "过去24小时接通后不足10秒的比例：61%"},
                     ],
                 },
                 {
@@ -214,7 +214,7 @@ def example_figures() -> dict[str, Any]:
                     "content": None,
                     "mode": None,
                     "rules": [],
-                    "reasons": [{"en": "calls under way at this moment: 4", "zh": "此刻进行中的呼叫数:4"}],
+                    "reasons": [{"en": "calls under way at this moment: 4", "zh": "此刻进行中的呼叫数：4"}],
                 },
             ],
         },
