@@ -232,7 +232,7 @@ RULES: tuple[Rule, ...] = (
         lambda call, terms: (call.callee_callers_1h >= terms.many_callers) & _among(call.callee_class, _PERSONAL),
         "callee_callers_1h", "many_callers", "",
         "The called person's number was called by {value} different numbers in the last hour (limit {limit}).",
-        "被叫用户过去1小时内接到{value}个不同号码的来电(界限{limit})。",
+        "被叫用户过去1小时内接到{value}个不同号码的来电（界限{limit}）。",
     ),
     Rule(
         "protected_caller", GUARD, lambda call, _: _among(call.caller_class, _PROTECTED) | (call.caller_protected == 1),
@@ -273,7 +273,7 @@ RULES: tuple[Rule, ...] = (
         ),
         "pair_calls_1h", "repeat_calls", "",
         "This number rings the called person again: it called {value} times in the last hour (limit {limit}).",
-        "该号码再次呼叫被叫用户:过去1小时内已呼叫{value}次(界限{limit})。",
+        "该号码再次呼叫被叫用户：过去1小时内已呼叫{value}次（界限{limit}）。",
     ),
     Rule(
         "trusted_caller", GUARD,
