@@ -10,7 +10,8 @@
 
 A bundle has no pickle and no code. `load` reads each file once and runs all checks on those bytes, in this order:
 signature, hashes, metadata, structure of each model. Then the models must reproduce the golden scores bit for bit. The
-last two checks of a model other than `model.txt` may wait for its first use; they run on the bytes read before.
+last two checks of a model other than `model.txt` may wait for its first use. Until then its file stays open and out of
+memory; it is read again from there, even if the folder was replaced, and its hash is checked again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -51,6 +52,7 @@ METADATA, MANIFEST, SIGNATURE = "bundle.json", "MANIFEST.json", "MANIFEST.sig"
 _MODEL_FILES = {name: f"{name}.txt" for name in ("model", SECOND, *OPTIONAL_MODELS)}
 _MAX_BYTES = {METADATA: 4 << 20} | dict.fromkeys(_MODEL_FILES.values(), MAX_CHARS)
 _MAX_MANIFEST_BYTES = 1 << 16
+_PIECE = 1 << 18  # bytes; a processor keeps them in its cache
 
 
 class _ListedFile(Record, frozen=True):
@@ -194,11 +196,12 @@ def load(
     on_check(f"signature: {MANIFEST} is signed by the trusted key {signed_by}")
     with _bundle_errors(str(folder)):
         _check_names(folder, listed)
-    files = {}
+    files: dict[str, bytes | _OpenFile] = {}
     for name, file in listed.items():
         with _bundle_errors(name):
-            files[name] = _read(folder / name, file.size)
-    metadata, forests = _open(files, listed, on_check, lazy=lazy)
+            later = lazy and name in _MODEL_FILES.values() and name != _MODEL_FILES["model"]
+            files[name] = _OpenFile(folder / name, file) if later else _read(folder / name, file.size)
+    metadata, forests = _open(files, listed, on_check)
     with _bundle_errors(METADATA):
         if metadata.epoch < minimum_epoch:
             raise ValueError(f"epoch must be at least {minimum_epoch}, got {metadata.epoch}")
@@ -249,38 +252,38 @@ def _signed_files(
 
 
 def _open(
-    files: Mapping[str, bytes],
+    files: Mapping[str, bytes | _OpenFile],
     listed: Mapping[str, _ListedFile],
     on_check: Callable[[str], object] = _ignore,
-    *,
-    lazy: bool = False,
 ) -> tuple[BundleMetadata, dict[str, Forest]]:
-    """Runs all checks except the signature's, on bytes in memory."""
+    """Runs all checks except the signature's; the last ones of a model in an open file wait for its first use."""
     for name, file in listed.items():
-        if len(files[name]) != file.size or _sha256(files[name]) != file.sha256:
-            raise BundleError(f"{name}: must have the size and SHA-256 of {MANIFEST}")
+        with _bundle_errors(name):
+            _check_file(files[name], file)
     on_check(f"files: {', '.join(sorted(listed))}: SHA-256 and size as signed, and no other file")
     with _bundle_errors(METADATA):
-        metadata = metadata_from_json(files[METADATA])
+        metadata = metadata_from_json(_content(files[METADATA]))
     on_check(f"metadata: {METADATA} follows every rule of format {metadata.format}")
     texts = {name: files[path] for name, path in _MODEL_FILES.items() if path in files}
     _check_models(metadata, texts)
-    optional = {name: texts.pop(name) for name in list(texts) if lazy and name != "model"}
-    forests = _open_models(metadata, texts, on_check)
+    optional = {name: file for name, file in texts.items() if isinstance(file, _OpenFile)}
+    forests = _open_models(metadata, {name: file for name, file in texts.items() if isinstance(file, bytes)}, on_check)
     for name, forest in forests.items():
         with _bundle_errors(_MODEL_FILES[name]):
             _check_golden(forest, metadata.golden, name)
         rows = len(metadata.golden.rows)
         on_check(f"golden vectors: {_MODEL_FILES[name]} gives the scores of {rows} rows bit for bit")
-    for name, data in optional.items():
-        forests[name] = Forest(
-            partial(_checked_model, metadata, name, data), metadata.features, _classes(metadata, name)
-        )
+    for name, lazy_file in optional.items():
+        read = partial(_checked_model, metadata, name, lazy_file)
+        forests[name] = Forest(read, metadata.features, _classes(metadata, name))
     return metadata, forests
 
 
-def _checked_model(metadata: BundleMetadata, name: str, data: bytes) -> Model:
-    """Returns a model after all checks of its text."""
+def _checked_model(metadata: BundleMetadata, name: str, file: _OpenFile) -> Model:
+    """Returns a model after all checks of its file."""
+    with _bundle_errors(_MODEL_FILES[name]):
+        data = file.read()
+        _check_file(data, file.listed)
     model, features, classes = _read_model(metadata, name, data), metadata.features, _classes(metadata, name)
     with _bundle_errors(_MODEL_FILES[name]):
         _check_golden(Forest(model, features, classes), metadata.golden, name)
@@ -296,7 +299,7 @@ def _classes(metadata: BundleMetadata, name: str) -> int:
     return len(metadata.classes[name]) if name in metadata.classes else 1
 
 
-def _check_models(metadata: BundleMetadata, texts: Mapping[str, bytes]) -> None:
+def _check_models(metadata: BundleMetadata, texts: Mapping[str, bytes | _OpenFile]) -> None:
     expected = {"model", *metadata.classes} | ({SECOND} if metadata.second_calibration else set())
     if texts.keys() != expected:
         raise BundleError(f"{METADATA}: needs the models {sorted(expected)}, got {sorted(texts)}")
@@ -336,13 +339,54 @@ def _check_names(folder: Path, listed: Iterable[str]) -> None:
         raise ValueError(f"{min(missing)} is missing")
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
+class _OpenFile:
+    """A listed file that stays open: it takes no memory, and can be read after its folder was replaced."""
+
+    def __init__(self, path: Path, listed: _ListedFile) -> None:
+        self.listed, self._file = listed, _open_file(path)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):  # not if it could not be opened
+            self._file.close()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yields the content, until it is longer than the listed size; processes that were forked do not interfere."""
+        at = 0
+        while at <= self.listed.size and (piece := os.pread(self._file.fileno(), _PIECE, at)):
+            at += len(piece)
+            yield piece
+
+    def read(self) -> bytes:
+        """Returns the content, or more than the listed size."""
+        return b"".join(self.pieces())
+
+
+def _content(file: bytes | _OpenFile) -> bytes:
+    return file if isinstance(file, bytes) else file.read()
+
+
+def _check_file(file: bytes | _OpenFile, listed: _ListedFile) -> None:
+    size, digest = 0, hashlib.sha256()
+    for piece in [file] if isinstance(file, bytes) else file.pieces():
+        size += len(piece)
+        digest.update(piece)
+    if size != listed.size or digest.hexdigest() != listed.sha256:
+        raise ValueError(f"must have the size and SHA-256 of {MANIFEST}")
+
+
+def _open_file(path: Path) -> BinaryIO:
     # The flags refuse a link that has replaced the file, and do not wait for the writer of a pipe.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("must be a regular file")
-        data = file.read(max_bytes + 1)
+    file = os.fdopen(os.open(path, flags), "rb", buffering=0)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ValueError("must be a regular file")
+    return file
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    with _open_file(path) as file:
+        data = b"".join(iter(partial(file.read, max_bytes + 1), b""))
     if len(data) > max_bytes:
         raise ValueError(f"must have at most {max_bytes} bytes")
     return data

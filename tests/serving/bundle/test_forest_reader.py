@@ -105,15 +105,20 @@ def test_decimal_numbers_become_the_nearest_doubles(words):
     check(small.repair_sizes("\n".join(lines)))
 
 
-def test_an_optional_model_is_read_at_its_first_use_from_the_bytes_that_were_verified(tmp_path):
+def test_an_optional_model_is_read_at_its_first_use_from_the_file_that_was_verified(tmp_path):
     small.write_bundle(folder := tmp_path / "bundle")
     bundle, lazy = load(folder, small.TRUSTED), load(folder, small.TRUSTED, lazy=True)
+    changed = load(folder, small.TRUSTED, lazy=True)
     assert callable(lazy.content._source) and not callable(lazy.model._source)
-    for path in folder.iterdir():
-        path.write_bytes(b"changed after the load")
+    folder.rename(tmp_path / "old")  # a new bundle takes its place
+    small.write_bundle(folder)
+    (folder / "content.txt").write_bytes(b"another")
     rows = small.rows(5)
     assert (lazy.content.predict_raw(rows) == bundle.content.predict_raw(rows)).all()
     assert not callable(lazy.content._source)
+    (tmp_path / "old" / "content.txt").write_bytes(b"changed in place")
+    with pytest.raises(BundleError, match=r"^content.txt: must have the size and SHA-256"):
+        changed.content.read()
 
 
 def test_a_lazy_model_has_all_checks_at_its_first_use(tmp_path):
