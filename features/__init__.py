@@ -1,22 +1,21 @@
 """Call histories to vectors.
 
-`call_features` and `CallFeatures` need pandas and scikit-learn, and are imported on first use.
+Each name is imported on first use. `call_features` and `CallFeatures` need pandas and scikit-learn.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .catalogue import FEATURES, catalogue_hash
-from .catalogue.feature import Feature
-from .complaints import COMPLAINT_FEATURES, Complaint
-from .intake.intake import Intake
-from .keys.tokens import Key, key_from_environment, read_key
-from .online.history import History
-from .records import Call, KeyedCall
-
 if TYPE_CHECKING:
+    from .catalogue import FEATURES, catalogue_hash
+    from .catalogue.feature import Feature
+    from .complaints import COMPLAINT_FEATURES, Complaint
     from .frame.frame_features import call_features
     from .frame.transformer import CallFeatures
+    from .intake.intake import Intake
+    from .keys.tokens import Key, key_from_environment, read_key
+    from .online.history import History
+    from .records import Call, KeyedCall
 
 __all__ = [
     "COMPLAINT_FEATURES",
@@ -35,7 +34,22 @@ __all__ = [
     "read_key",
 ]
 
-_FILES = {"CallFeatures": "frame.transformer", "call_features": "frame.frame_features"}
+_FILES = {
+    "COMPLAINT_FEATURES": "complaints",
+    "FEATURES": "catalogue",
+    "Call": "records",
+    "CallFeatures": "frame.transformer",
+    "Complaint": "complaints",
+    "Feature": "catalogue.feature",
+    "History": "online.history",
+    "Intake": "intake.intake",
+    "Key": "keys.tokens",
+    "KeyedCall": "records",
+    "call_features": "frame.frame_features",
+    "catalogue_hash": "catalogue",
+    "key_from_environment": "keys.tokens",
+    "read_key": "keys.tokens",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -44,6 +58,8 @@ def __getattr__(name: str) -> Any:
     try:
         value = globals()[name] = getattr(import_module(f".{_FILES[name]}", __name__), name)
     except ImportError as error:
+        if not _FILES[name].startswith("frame."):
+            raise
         raise ImportError(f"{name} needs pandas and scikit-learn: pip install 'callsieve[train]'") from error
     return value
 

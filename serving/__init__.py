@@ -16,21 +16,21 @@ The examples in this package run in a folder that `callsieve train` wrote: it ha
 `number.key`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from .bundle.signing import read_public_key
-from .live.cleared_callers import ClearedCallers, WatchedClearedCallers
-from .live.swap import Swap
-from .rules.policy import Policy, read_policy
-from .rules.registers import Registers
-from .rules.rules import Fact
-from .scorer.own_columns import OwnColumns
-from .scorer.reasons import Reason
-from .scorer.scorer import Scorer
-from .scorer.verdict import Scores, Verdict
 
 if TYPE_CHECKING:
     from .bundle.bundle import Bundle, BundleError
+    from .bundle.signing import read_public_key
+    from .live.cleared_callers import ClearedCallers, WatchedClearedCallers
+    from .live.swap import Swap
+    from .rules.policy import Policy, read_policy
+    from .rules.registers import Registers
+    from .rules.rules import Fact
+    from .scorer.own_columns import OwnColumns
+    from .scorer.reasons import Reason
+    from .scorer.scorer import Scorer
+    from .scorer.verdict import Scores, Verdict
 
 __all__ = [
     "Bundle",
@@ -51,10 +51,32 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in ("Bundle", "BundleError"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .bundle import bundle  # on first use: its import takes time
+_FILES = {
+    "Bundle": "bundle.bundle",
+    "BundleError": "bundle.bundle",
+    "ClearedCallers": "live.cleared_callers",
+    "Fact": "rules.rules",
+    "OwnColumns": "scorer.own_columns",
+    "Policy": "rules.policy",
+    "Reason": "scorer.reasons",
+    "Registers": "rules.registers",
+    "Scorer": "scorer.scorer",
+    "Scores": "scorer.verdict",
+    "Swap": "live.swap",
+    "Verdict": "scorer.verdict",
+    "WatchedClearedCallers": "live.cleared_callers",
+    "read_policy": "rules.policy",
+    "read_public_key": "bundle.signing",
+}
 
-    value = globals()[name] = getattr(bundle, name)
+
+def __getattr__(name: str) -> Any:
+    """Imports a name on first use: a host of the scorer needs few of them, and imports take most of its start."""
+    if name not in _FILES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_FILES[name]}", __name__), name)
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

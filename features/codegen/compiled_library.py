@@ -19,6 +19,7 @@ from callsieve.features.kernel import table_pass, windows
 from callsieve.features.stream import call_store
 
 from . import assemble
+from .c_interface import address, warn_of_slow_python
 from .feature_program import CHOICES, KINDS, Kind, choice_of
 from .memory_layout import Arrays
 
@@ -143,11 +144,6 @@ def addresses(arrays: Iterable[Any]) -> Any:
     return (ctypes.c_int64 * len(words))(*words)
 
 
-def address(array: Any) -> int:
-    """Returns the address of an array; 0 for an empty one."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(array)) if len(array) else 0
-
-
 def table_address(array: Any, code: str) -> int:
     """Returns the address of a flat NumPy array; 0 for an empty one.
 
@@ -179,18 +175,6 @@ def library() -> Library | None:
         warn_of_slow_python()
         return None
     return loaded
-
-
-@cache
-def warn_of_slow_python() -> None:
-    """Logs once a process that a compiled library is missing."""
-    import logging  # takes longer to import than the library to load
-
-    logging.getLogger("callsieve.features").warning(
-        "callsieve computes in interpreted Python, many times slower: a compiled library is missing, or is not built "
-        "from these sources. Install again where a C compiler or the package index is at hand: "
-        "pip install --force-reinstall --no-deps callsieve (in a clone: pip install -e .)"
-    )
 
 
 @cache

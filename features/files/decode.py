@@ -24,9 +24,8 @@ import this one, but import the reader of a file in the function that reads it.
 from __future__ import annotations
 
 import re
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from msgspec.inspect import (
@@ -43,6 +42,9 @@ from msgspec.inspect import (
 
 from .strict_json import MAX_TEXT, decode, short
 from .toml_file import read_toml
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 T = TypeVar("T")
 _WORDS = {

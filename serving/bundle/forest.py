@@ -13,7 +13,7 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from callsieve.features.codegen.compiled_library import address
+from callsieve.features.codegen.c_interface import address
 
 from .forest_library import DONE, INDEX, LAYOUT, NO_MEMORY, PATHS, Arrays, Functions, library
 from .forest_reader import Model, model_of, read_model

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from callsieve.features.codegen.compiled_library import warn_of_slow_python
+from callsieve.features.codegen.c_interface import warn_of_slow_python
 
 HERE = Path(__file__)
 FOLDER = HERE.parent

@@ -50,6 +50,7 @@ _DECIDES = f"be one of {[*_DECISIONS.values()]}"
 _INT32 = 2**31 - 1
 _UINT32 = 2**32 - 1
 _CONTROLS = [chr(code) for code in (*range(32), 127) if chr(code) != "\n"]
+_SIZES = re.compile(rf"{INTEGER}(?: {INTEGER})*+")
 _FEATURE_INFO = re.compile(rf"none|\[{REAL}:{REAL}\]|{INTEGER}(?::{INTEGER})*")
 _PARAMETER = re.compile(r"\[[a-z0-9_]{1,64}: [^\n]*\]")
 _IMPORTANCE = re.compile(r"(.+)=[0-9]{1,20}")
@@ -153,7 +154,9 @@ def check_header(head: str, features: Sequence[str], classes: int) -> list[int]:
         raise ValueError(f"header: tree_sizes must have at most {MAX_TREES}, by {classes}, got {count}")
     if (extra := next(lines, None)) is not None:
         raise ValueError(f"header: must end after tree_sizes, got {_short(extra)}")
-    return integers(sizes, count, 1, MAX_CHARS, "header: tree_sizes")
+    if not _SIZES.fullmatch(sizes):
+        raise ValueError(f"header: tree_sizes must have {count} whole number(s)")
+    return bounded(list(map(int, sizes.split(" "))), 1, MAX_CHARS, "header: tree_sizes")
 
 
 def _tree(block: str, index: int, places: Mapping[str, int], levels: Mapping[int, int] | None) -> Tree:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
-from callsieve.features.codegen import compiled_library
 from callsieve.features.kernel.number_scan import BELOW_1E6, BELOW_1E125, BELOW_1E1000, WHOLE
 
 # Possessive repeats take half the time. They match the same numbers: no repeat is followed by its own characters.
@@ -30,6 +29,8 @@ _SMALL = {str(number): number for number in range(-256, 1024)}
 
 def has_form(text: str, count: int, form: int) -> bool:
     """Returns whether a text is `count` numbers of a form (`kernel/number_scan.py`), separated by one space."""
+    from callsieve.features.codegen import compiled_library  # the compiled reader of a model does not need it
+
     library = compiled_library.library()
     if library is not None:
         return library.count_numbers(text.encode(errors="replace") + b" ", form) == count

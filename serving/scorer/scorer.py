@@ -16,11 +16,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from callsieve.features.catalogue import BY_NAME, OWN, catalogue_hash, own_columns, vector_columns
 from callsieve.features.online.feeds import FEEDS, NO_ROUTES, UNKNOWN_FEED, feed_lacking, lacks_of
-from callsieve.features.online.history import History
 from callsieve.features.online.trusted_moment import AHEAD_MS
 from callsieve.features.records import KeyedCall
 from callsieve.serving.bundle.level import Shift, level_of
@@ -51,7 +48,10 @@ from .status import Status, message_of, status_of_score
 from .verdict import Scored, Scores, Verdict, case_id
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     from callsieve.features.arrays import Bools, Floats, Int64s
+    from callsieve.features.online.history import History
     from callsieve.serving.bundle.bundle import Bundle
     from callsieve.serving.bundle.forest import Forest
     from callsieve.serving.bundle.metadata import Band
@@ -195,6 +195,8 @@ class Scorer:
             ValueError: if the history gives other columns or another order, or the model has own columns and the
                 scorer no table of them.
         """
+        from callsieve.features.online.history import History  # with the kernel, which loading a model does not need
+
         if not isinstance(history, History):
             raise TypeError(f"history: expected a History, got {kind(history)}; {MAKE_HISTORY}")
         if (problem := misfit(history, self.history_features, self._lacking)) != "":

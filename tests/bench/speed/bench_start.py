@@ -1,37 +1,72 @@
 """Time and memory from the start of a process to a loaded scorer, beside an empty Python; and a reload under load.
 
-python -m tests.bench.speed.bench_start [--repeats 7] [--reloads 5] [--json]
+python -m tests.bench.speed.bench_start [--repeats 15] [--reloads 5] [--json]
 
-Prints the least CPU milliseconds and the most megabytes of some starts in turn, and both as multiples of those of an
-empty Python in the same run. Then one thread scores and observes calls while another one loads the shipped scorer
-several times, as the service does. Prints calls a second before and during it, and the longest call of each.
+The processes run in a fresh virtual environment with compiled bytecode, as an installed package does, and without the
+start-up hooks of this machine. Prints the least CPU milliseconds, the least wall milliseconds and the most megabytes of
+some starts in turn, and the multiples of those of an empty Python in the same run. Then one thread scores and observes
+calls while another one loads the shipped scorer several times, as the service does. Prints calls a second before and
+during it, and the longest call of each.
 """
 
+import os
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import threading
 import time
+import venv
+from pathlib import Path
 
 from callsieve.features import Call, History, Intake, Key
 from callsieve.serving import Scorer
 from callsieve.serving.live.gc_pauses import shorten_pauses
-from tests.bench.harness import parser_of, show
+from tests.bench.harness import ROOT, parser_of, show
 
+LOAD = "from callsieve.serving import Scorer; scorer = Scorer.load()"
+VERDICT = "; from callsieve.features import Call, History, Intake, Key"
+VERDICT += "; history, intake = History(scorer.features), Intake(Key('e1', bytes(32)))"
+VERDICT += "; scorer.score(history, intake(Call(1775001600.0, '13800138000', '13900139000')))"
 STARTS = {
     "empty": "pass",
     "import": "import callsieve.serving",
-    "load": "from callsieve.serving import Scorer; scorer = Scorer.load()",
-    "load all": "from callsieve.serving import Scorer; scorer = Scorer.load(); scorer.bundle.second.prepare()",
+    "load": LOAD,
+    "verdict": LOAD + VERDICT,
+    "load all": LOAD + "; scorer.bundle.second.prepare()",
 }
-FIGURES = "; import resource; used = resource.getrusage(resource.RUSAGE_SELF)"
-FIGURES += "; print(used.ru_utime + used.ru_stime, used.ru_maxrss)"
+# Not `ru_maxrss`: a process inherits it from the one that started it.
+PEAK = "; print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
 
 
-def start(code):
-    """Returns CPU milliseconds and megabytes of a process that runs some code."""
-    command = [sys.executable, "-c", code + FIGURES]
-    seconds, kilobytes = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
-    return 1000 * seconds, kilobytes / 1024
+def installed(folder):
+    """Returns a command that starts Python in a fresh virtual environment of a folder, and its environment variables.
+
+    The folder's modules shadow start-up hooks and lead to the sources.
+    """
+    venv.create(folder / "venv", with_pip=False)
+    package = folder / "modules" / "callsieve"
+    package.mkdir(parents=True)
+    for source in (ROOT / ".package" / "callsieve" / "__init__.py", ROOT / "features", ROOT / "serving"):
+        (package / source.name).symlink_to(source)
+    (folder / "modules" / "sitecustomize.py").touch()
+    paths = [str(folder / "modules"), *filter(lambda path: path.endswith("site-packages"), sys.path)]
+    variables = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+    python = folder / "venv" / Path(sysconfig.get_path("scripts")).name / "python"
+    return [str(python), "-c"], {**variables, "PATH": os.environ["PATH"]}
+
+
+def start(command, variables, code):
+    """Returns CPU milliseconds, wall milliseconds and megabytes of a process that runs some code."""
+    began = time.perf_counter()
+    with subprocess.Popen([*command, code + PEAK], env=variables, stdout=subprocess.PIPE, text=True) as process:
+        peak = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - began
+    if process.returncode:
+        raise SystemExit(f"bench_start: a process failed that ran {code!r}")
+    return 1000 * (used.ru_utime + used.ru_stime), 1000 * seconds, int(peak) / 1024
 
 
 def load():
@@ -83,14 +118,19 @@ def reload_figures(reloads):
 
 
 def main():
-    parser = parser_of(__doc__, repeats=7, reloads=5, json=False)
+    parser = parser_of(__doc__, repeats=15, reloads=5, json=False)
     arguments = parser.parse_args()
-    runs = [{name: start(code) for name, code in STARTS.items()} for _ in range(arguments.repeats)]
-    empty_ms, empty_mb = min(run["empty"][0] for run in runs), max(run["empty"][1] for run in runs)
-    report = {}
+    with tempfile.TemporaryDirectory() as folder:
+        python = installed(Path(folder))
+        for code in STARTS.values():
+            start(*python, code)  # writes the bytecode
+        runs = [{name: start(*python, code) for name, code in STARTS.items()} for _ in range(arguments.repeats)]
+    report, empty = {}, None
     for name in STARTS:
-        ms, mb = min(run[name][0] for run in runs), max(run[name][1] for run in runs)
-        report[name] = {"cpu_ms": ms, "mb": mb, "times_empty": ms / empty_ms, "times_empty_mb": mb / empty_mb}
+        cpu, wall, mb = zip(*(run[name] for run in runs), strict=True)
+        figures = {"cpu_ms": min(cpu), "wall_ms": min(wall), "mb": max(mb)}
+        empty = empty or figures
+        report[name] = figures | {f"times_empty_{key}": figures[key] / empty[key] for key in figures}
     report["reload"] = reload_figures(arguments.reloads)
     show(report, as_json=arguments.json)
 

@@ -125,7 +125,7 @@ def examples(package, word):
 
 def defining(package, word):
     """Yields the module that a constant is imported from."""
-    for node in tree(package.__name__).body:
+    for node in ast.walk(tree(package.__name__)):
         if isinstance(node, ast.ImportFrom) and word in {alias.name for alias in node.names}:
             yield importlib.import_module(f"{package.__name__}.{node.module}")
 
