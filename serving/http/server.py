@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -116,7 +117,12 @@ def serve(
     service = Service(
         open_live, scorers, bundle, known, log_access=access_log.note, on_stop=access_log.close, on_failure=end
     )
-    server = configured(application(service), host, port, uds, tls)
+    app = application(service)
+    if "opentelemetry.sdk.trace" in sys.modules:  # started by `opentelemetry-instrument`
+        from .tracing import end_stage, traced
+
+        app, scorers.end_stage = traced(app), end_stage
+    server = configured(app, host, port, uds, tls)
     address = str(uds) if uds is not None else f"{host}:{port}"
     _LOG.info("start: callsieve %s on %s, state in %s", version("callsieve"), address, state)
     with signals(end, reload):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property
 from operator import itemgetter
@@ -218,10 +218,19 @@ class Scorer:
         """Returns the verdict at ring time, with reasons for every action, "pass" included. Never raises."""
         return self.scored(history, call, explain=True).verdict
 
-    def scored(self, history: History, call: KeyedCall, *, explain: bool = False, reasons: bool = True) -> Scored:
+    def scored(
+        self,
+        history: History,
+        call: KeyedCall,
+        *,
+        explain: bool = False,
+        reasons: bool = True,
+        end_stage: Callable[[str], object] | None = None,
+    ) -> Scored:
         """Returns the verdict with the vector behind it. Never raises.
 
         Args:
+            end_stage: called with "vector", "facts" and "forest" when this stage is over.
             explain: whether to give reasons for every action, "pass" included.
             history, call, reasons: as for `score`.
         """
@@ -240,6 +249,8 @@ class Scorer:
                 return Scored(self._unscored(case, "wrong_input", problem), None)
             if self._own and self.columns is not None:
                 vector.extend(self.columns.row(self._own, call.caller, call.start))
+            if end_stage is not None:
+                end_stage("vector")
             facts = self._facts(vector, call)
             filling = not history.covers(call.start, self.policy.history_days)
             behind, recognised = history.lag(call.start) > AHEAD_MS, history.feed
@@ -247,6 +258,8 @@ class Scorer:
             if self.registers is not None and not (filling or behind):
                 with contextlib.suppress(Exception):  # facts of rules stay valid when a model fails
                     facts += self._predicted_facts(vector, call, feed)
+            if end_stage is not None:
+                end_stage("facts")
             verdict = self._verdict(
                 vector,
                 call.start,
@@ -258,6 +271,7 @@ class Scorer:
                 filling=filling,
                 behind=behind,
                 network=self.networks.get(feed),
+                end_stage=end_stage,
             )
         except Exception as error:
             verdict = self._unscored(case, "fault", type(error).__name__)
@@ -480,6 +494,7 @@ class Scorer:
         behind: bool = False,
         shift: Shift = NO_SHIFT,
         network: NetworkScores | None = None,
+        end_stage: Callable[[str], object] | None = None,
     ) -> Verdict:
         """Scores the vector. Facts keep their action when the model fails.
 
@@ -489,6 +504,7 @@ class Scorer:
             behind: whether the history has moved past the start of the call, so every band abstains.
             shift: of the network of the call.
             network: the scores of the network so far, which give the shift in place of `shift`.
+            end_stage: as for `scored`.
         """
         try:
             row = self._model_row(vector, feed)
@@ -496,6 +512,8 @@ class Scorer:
             raw = model.predict_one(row)
         except Exception as error:
             return self._unscored(case, "fault", type(error).__name__, facts)
+        if end_stage is not None:
+            end_stage("forest")
         if not math.isfinite(raw):
             return self._unscored(case, "fault", "the model's raw score is not finite", facts)
         if network is not None:
