@@ -82,16 +82,20 @@ class OwnFiles:
             key, made = Key.generate("e1"), out / "number.key"
             key.write(made)
         try:
-            self.write(out / "data", key, progress)
+            self.write(out / "data", key, progress, "training")
         except BaseException:
             if made is not None:
                 made.unlink()
             raise
         return out / "data"
 
-    def write(self, folder: Path, key: Key, progress: Progress) -> dict[str, dict[str, int]]:
+    def write(
+        self, folder: Path, key: Key, progress: Progress, purpose: str | None = None
+    ) -> dict[str, dict[str, int]]:
         """Keys the files into a new folder, which is removed after a fault.
 
+        Args:
+            purpose: what the tables are for; None for all that the declaration of the calls permits.
         Returns: for each file, the number of quarantined rows by reason; a note names them.
         """
         from callsieve.training.data.ingest import OwnFile, key_own_files
@@ -104,7 +108,8 @@ class OwnFiles:
             if (path := getattr(self, file)) is not None
         }
         try:
-            invalid = key_own_files(OwnFile(self.calls, self.layout), key, folder, **others, progress=progress)
+            own = OwnFile(self.calls, self.layout)
+            invalid = key_own_files(own, key, folder, **others, purpose=purpose, progress=progress)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -129,6 +129,7 @@ def key_own_files(
     complaints: OwnFile | None = None,
     checks: OwnFile | None = None,
     trusted: OwnFile | None = None,
+    purpose: str | None = TRAINING,
     progress: Progress = silent,
 ) -> dict[Path, dict[str, int]]:
     """Writes the keyed tables of own files into a folder, with numbers as tokens of one key.
@@ -139,16 +140,21 @@ def key_own_files(
 
     Args:
         folder: new or empty.
+        purpose: what the tables are for; None for all that the declaration of the calls permits, which every reader of
+            the folder checks again.
     Returns: number of quarantined rows of each file, by reason.
     Raises:
         ValueError: in one line, if a file is missing or invalid, all of its rows are invalid, or the declaration of its
-            folder does not permit a training.
+            folder does not permit the purpose.
     """
     paths = [file.path for file in (calls, complaints, checks, trusted) if file is not None]
     check_distinct(*paths)
     check_present(*paths)
+    declared = current_declaration(calls.path, purpose or "ingestion")
+    every = declared.purposes if declared.limits else (TRAINING,)
     for path in paths:
-        require_purpose(path, TRAINING)
+        for use in every if purpose is None else (purpose,):
+            require_purpose(path, use)
     read_layout(calls.layout)
     if complaints is not None:
         layout_named(complaints.layout)

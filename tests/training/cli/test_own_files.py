@@ -265,6 +265,24 @@ def test_own_files_become_a_folder_that_other_commands_read(run_command, command
     assert "expected a new or empty folder" in command_error(*words)
 
 
+def test_ingested_calls_may_be_used_as_they_are_declared(command_json, command_error, tmp_path):
+    for name, rows in (
+        ("calls", "caller,callee,start\n13800138000,95588,1772500000\n"),
+        ("complaints", "number,at\n13800138000,2026-03-03\n"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file.csv").write_text(rows)
+    terms = ("switch", "contract", ["scoring"], "2999-12-31")
+    declare(tmp_path / "calls", *terms)
+    words = ("ingest", "calls", "--calls", tmp_path / "calls" / "file.csv")
+    command_json(*words, "--out", tmp_path / "keyed")
+    assert require_purpose(tmp_path / "keyed", "monitoring").purposes == ("scoring",)  # the declaration came along
+    # A file beside the calls must permit what the folder will permit.
+    declare(tmp_path / "complaints", "desk", "law", ["training"], "2999-12-31")
+    words += ("--complaints", tmp_path / "complaints" / "file.csv", "--out", tmp_path / "both")
+    assert "complaints: declared for training, not for scoring" in command_error(*words)
+
+
 def test_checked_and_trusted_numbers_become_a_model_without_a_complaint(run_command, own, monkeypatch, tmp_path):
     short_trainings.shorten(monkeypatch)
     (tmp_path / "few.toml").write_text("rounds = 10\n")
