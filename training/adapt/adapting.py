@@ -154,7 +154,7 @@ def adapt_network(
             network, network.raw if choice is None else choice.raw, trained.card.thresholds, nuisance, checked
         ),
     }
-    to_check, again = checks_to_ask(network, nuisance, even, adaptation.checks, settings.judging_seed)
+    to_check, again = checks_to_ask(network, nuisance, even, adaptation, settings.judging_seed)
     return trained, Adapted(figures, network.callers, nuisance, to_check, again, network.raw, base.bands(recorded))
 
 
@@ -170,13 +170,20 @@ def learnt_by(choice: Choice | None) -> Learnt:
     return "threshold" if choice.trees is None else "threshold and trees"
 
 
-def checks_to_ask(network: Network, nuisance: Array, even: float, checks: int, seed: int) -> tuple[Drawn, Array]:
-    """Returns the callers to check: a first round while none is checked, then those that need a second look."""
+def checks_to_ask(
+    network: Network, nuisance: Array, even: float, adaptation: Adaptation, seed: int
+) -> tuple[Drawn, Array]:
+    """Returns the callers to check: a first round, then those that need a second look.
+
+    A few callers that somebody checked before are no first round: without a sheet, others are drawn beside them.
+    """
     callers = network.callers
     allowed = allowed_calls(network, nuisance, TARGETS[0][1])
     calls = network.scored(network.raw).above(even - BELOW_EVEN, len(nuisance))
-    if not callers.looks.any():
-        return draw(np.where(callers.trusted, 0, calls), nuisance, allowed, checks, seed), np.zeros(0, dtype=np.int64)
+    unasked = adaptation.answers.asked.empty and answers_of(network) < FEWEST_CHECKS
+    if unasked or not callers.looks.any():
+        open_ = np.where(callers.trusted | (callers.looks > 0), 0, calls)
+        return draw(open_, nuisance, allowed, adaptation.checks, seed), np.zeros(0, dtype=np.int64)
     expected = posterior(callers.unanswered(), network.highest, even)
     return Drawn(np.zeros(0, dtype=np.int64), np.zeros(0)), second_looks(callers, expected, calls, allowed)
 
@@ -251,10 +258,6 @@ def trained_parts(
     facts, pool = facts_of(source, network.dataset, network.folds), judged_pool(network, settings)
     part = np.zeros(len(nuisance), dtype=np.int64) if trees is None else trees.held_out
     cv_fold = part[network.caller]
-    rng = np.random.default_rng(settings.seed)
-    sample = np.sort(rng.permutation(len(network.rows))[:MAX_LEARNT_ROWS])
-    probable = nuisance[network.caller[sample]]
-    learnt = FitRows(network.X[sample].astype(np.float32), (probable >= 0.5).astype(np.int8), np.abs(2 * probable - 1))
     columns = feature_columns(settings.features)
     figures = FitFigures(
         trees={name: model.count("\nTree=") for name, model in models.items() if isinstance(model, str)},
@@ -264,7 +267,7 @@ def trained_parts(
         parts=MEMBERS if trees else 1,
         calibration="none" if choice is None else "logistic",
         groups=facts.groups,
-        rows={"train": len(sample)},
+        rows={"train": min(len(network.rows), MAX_LEARNT_ROWS)},
         sides={"train": array_hash([network.rows, nuisance, network.raw])},
         feeds={},
     )
@@ -279,8 +282,8 @@ def trained_parts(
         raw=network.raw if choice is None else choice.raw,
         stratum=network.stratum,
         shift=np.zeros(1),
-        learnt=learnt,
-        learnt_fold=cv_fold[sample],
+        learnt=FitRows(network.X[:0], cv_fold[:0], None),
+        learnt_fold=cv_fold[:0],
         last=LastFolder(network.dataset, network.folds, network.feed, 0),
         models=models,
         card=make_metadata([facts], recorded, settings, chosen, calibrations, figures, base=named),

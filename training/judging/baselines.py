@@ -47,12 +47,13 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
     """Returns the scores of all calls by each baseline; NaN outside the calls for thresholds and for judging.
 
     "logistic regression" has the model's features, "number class" the class of the caller's number alone; both give
-    log-odds. "five counters" gives the highest rank among innocent calls over the counters, "reputation list" the
-    number of complaints.
+    log-odds. An adaptation has neither: its probable labels follow the scores of the base. "five counters" gives the
+    highest rank among innocent calls over the counters, "reputation list" the number of complaints.
     """
     pool = t.pool
     unseen = np.flatnonzero(pool.choose | (pool.scored & ~pool.trained))
-    regressions = {"logistic regression": t.settings.features, "number class": (NUMBER_CLASS,)}
+    labelled = {"logistic regression": t.settings.features, "number class": (NUMBER_CLASS,)}
+    regressions: dict[str, Sequence[str]] = {} if t.settings.base else labelled
     raw = {name: regression_scores(t, features, unseen) for name, features in regressions.items()}
     ranks, listed = np.full((2, len(pool.start)), np.nan)
     columns = {name: sign * np.asarray(t.X[:, NAMES.index(name)]) for name, sign in COUNTERS.items()}

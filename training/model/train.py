@@ -74,7 +74,8 @@ class Trained:
     below have one entry for each. cv_fold: the cross-validation fold of each call's folder or group.
     raw: NaN where a call was not scored; out-of-fold scores where thresholds are chosen. stratum: as `strata_of`.
     shift: by the place of a folder, the amount that `raw` is less than the raw scores of the model.
-    learnt: training rows of the complete feed, for simpler models, with `learnt_fold`, their cross-validation folds.
+    learnt: training rows of the complete feed, for simpler models, with `learnt_fold`, their cross-validation folds;
+    none in an adaptation.
     last: the last folder. learning_curve: mean loss of the members of "model" on their held-out folds, after each tree.
     """
 

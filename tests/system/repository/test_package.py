@@ -56,7 +56,15 @@ def test_hints_name_extras_that_exist():
 def test_each_notebook_names_the_extra_that_it_needs():
     paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
     begins = ["".join(json.loads(path.read_text())["cells"][0]["source"]) for path in paths]
-    assert len(begins) > 6 and all("callsieve[notebooks]" in text for text in begins)
+    assert len(begins) > 7 and all("callsieve[notebooks]" in text for text in begins)
+
+
+def test_own_records_become_compared_runs_a_registered_model_and_joined_scores_in_ten_cells():
+    cells = json.loads((ROOT / "notebooks/01_own_records.ipynb").read_text())["cells"]
+    codes = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    steps = ["pd.DataFrame(", " train ", "study compare", 'load_model("models:/', " score ", ".join(scores"]
+    places = [next(place for place, code in enumerate(codes) if step in code) for step in steps]
+    assert len(codes) <= 10 and places == sorted(places)
 
 
 @pytest.fixture(scope="module")

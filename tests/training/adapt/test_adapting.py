@@ -128,6 +128,14 @@ def test_without_answers_the_base_stays_and_asks(first, base, drawn):
     assert covered["all"] == {key: sum(part[key] for part in parts) for key in ("callers", "calls")}
 
 
+def test_a_few_numbers_checked_before_are_no_first_round(run, truth, drawn):
+    earlier = truth[drawn["number"].sample(12, random_state=2)]
+    adapted = run(earlier)[1]
+    to_check = adapted.callers.token[adapted.drawn.caller]
+    assert len(to_check) > 100 and not set(to_check) & set(earlier.index) and not len(adapted.again)
+    assert len(run(earlier, drawn=drawn)[1].again)  # the sheet was given
+
+
 def test_some_answers_move_the_thresholds_alone(run, base, truth, drawn):
     answers = truth[drawn["number"].sample(30, random_state=1)]
     trained, adapted = run(answers, drawn=drawn)
