@@ -153,9 +153,7 @@ class ModelOut(msgspec.Struct):
     valid_until: Annotated[str, Meta(description="End of its validity, UTC.")]
     days_left: Annotated[float, Meta(description="Days until that end; negative afterwards.")]
     policy: Annotated[str, Meta(description="Version of the policy file.")]
-    simulated: Annotated[
-        bool, Meta(description="Whether it learnt from the truth of simulated calls.")
-    ]
+    simulated: Annotated[bool, Meta(description="Whether it learnt from the truth of simulated calls.")]
 
 
 class CertificateOut(msgspec.Struct):

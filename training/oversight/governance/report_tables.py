@@ -9,11 +9,14 @@ from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
 from callsieve.features.files.atomic import write_atomic
+from callsieve.training.language import current_language
 from callsieve.training.reports.csv_tables import write_rows
 
+from .parties import regulators
 from .report_page import ReportFigures, ReportRow, named
 
 Rows = Sequence[Mapping[str, object]]
+REGULATED = ("regulator", "complaints_regulator")  # tables whose rows are keys of `regulators.toml`
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _LINKS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
@@ -33,14 +36,18 @@ def write_tables(figures: ReportFigures, out: Path) -> None:
 def flat_tables(figures: ReportFigures) -> dict[str, Rows]:
     """Returns each table and league table of a report as rows of plain values, by name."""
     names = figures["names"]
-    tables: dict[str, Rows] = {name: [_flat(row, names) for row in rows] for name, rows in figures["tables"].items()}
+    offices = {row: texts[current_language()] for row, texts in regulators().regulators.items()}
+    tables: dict[str, Rows] = {}
+    for name, rows in figures["tables"].items():
+        labels = offices if name in REGULATED else {}
+        tables[name] = [_flat(row, labels.get(row["row"]) or named(row["row"], names)) for row in rows]
     for name, league in figures["leagues"].items():
         tables[f"league_{name}"] = [{"row": row["row"], "name": named(row["row"], names), **row} for row in league]
     return tables
 
 
-def _flat(row: ReportRow, names: Mapping[str, str]) -> dict[str, object]:
-    flat: dict[str, object] = {"row": row["row"], "name": named(row["row"], names), "calls": row["calls"]}
+def _flat(row: ReportRow, label: str) -> dict[str, object]:
+    flat: dict[str, object] = {"row": row["row"], "name": label, "calls": row["calls"]}
     flat |= {"before": row["before"], "year_before": row["year_before"]}
     flat |= {f"{kind}s_at_least": count for kind, count in row["people"].items()}
     for split, parts in row["splits"].items():

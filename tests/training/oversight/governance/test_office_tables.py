@@ -17,6 +17,7 @@ from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.governance import rectification
 from callsieve.training.oversight.governance.rectification import rectifications
 from callsieve.training.oversight.governance.report import write_report
+from callsieve.training.oversight.governance.report_tables import flat_tables
 from callsieve.training.oversight.log.audit_log import payloads
 from tests.support import real_bundle
 from tests.support.simulated import mark_simulated
@@ -97,6 +98,13 @@ def test_csv_and_workbook_have_the_tables_of_the_report_and_no_formula(office):
         assert not any(cell[:1] in "=+-@" for line in written for cell in line if cell)
     names = [line[1] for line in workbook["operator"]]
     assert {"=示例移动 " + INTAKE.token("operator", "CM")[:7] + "…"} < set(names)
+
+
+def test_a_regulator_has_its_name_in_the_workbook():
+    row = {"row": "health", "calls": 20, "before": None, "year_before": None, "people": {}, "splits": {}}
+    with language("zh"):
+        tables = flat_tables({"names": {}, "leagues": {}, "tables": {"regulator": [row], "industry": [row]}})
+    assert [tables[name][0]["name"] for name in ("regulator", "industry")] == ["国家卫生健康委员会", "医疗保健"]
 
 
 @pytest.mark.source("P10", by="training/oversight/governance/past_counts.py")
