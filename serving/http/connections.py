@@ -1,5 +1,9 @@
 """Bounds on connections: no client without a key can keep the service from answering others.
 
+httptools parses requests, at a third of the cost of h11, but puts no bound on a head or on requests sent ahead of their
+turn. So a connection feeds it small pieces, and stops when a head is too long or a request has to wait. This does not
+need a proxy in front of the service.
+
 A connection whose request head does not arrive within HEAD_SECONDS is closed. If there are too many connections, a new
 one replaces the oldest idle connection, and first those that never sent a request. Health checks are answered even
 when too many requests are in work. With TLS, a handshake has the same time limit as a head, and a connection in its
@@ -12,16 +16,21 @@ import asyncio
 import logging
 import resource
 import ssl
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
 try:
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+    import httptools
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
 HEAD_SECONDS = 10.0  # for a TLS handshake, and for a request's first line and headers to arrive
 MAX_CONNECTIONS = 1024
+MAX_HEAD = 16_384  # bytes of a request's first line and headers
+_PIECE = 4096  # bytes that are parsed at once; a request that waits takes a hundred times the memory of its bytes
+_MOST_AHEAD = 1 << 20  # bytes that a client may send ahead of the answers; more closes the connection
 _LOG = logging.getLogger("uvicorn.error")  # `server.py` lets each of its warnings pass once a minute
 _FILES = 4 * MAX_CONNECTIONS  # open files that the process asks for; connections take at most half
 _BUSY = b'{"error":"too many requests are in work"}'
@@ -63,13 +72,19 @@ class Connections:
                 return
 
 
-class Connection(H11Protocol):
-    """uvicorn's connection, with a time limit for each request head."""
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection, with bounds on the time and size of a head, and on requests ahead of their turn.
+
+    The scope of a request has `arrived`: the `time.monotonic()` at which its last byte was read.
+    """
 
     def __init__(self, *arguments: Any, idle: Connections, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._idle = idle
         self._head_timer: asyncio.TimerHandle | None = None
+        self._head = -1  # bytes so far of a head that is not complete; -1 outside a head
+        self._read_at = 0.0
+        self._rest = b""  # bytes that are not parsed yet, because a request waits
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the time limit of the first head."""
@@ -81,21 +96,91 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the connection."""
         self._leave_idle()
+        self._rest = b""
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Starts the time limit of a head with its first byte, and ends it when the head is complete."""
-        super().data_received(data)
+        """Parses data. Starts the time limit of a head with its first byte, and ends it when the head is complete."""
+        self._read_at = time.monotonic()
+        if len(data) <= _PIECE and not self._rest:
+            self._parse(data)
+        else:
+            self._rest += data
+            self._parse_rest()
         if self.cycle is None or self.cycle.response_complete:
             self._limit_head()
         else:
             self._leave_idle()
 
+    def on_message_begin(self) -> None:
+        """Begins a head."""
+        super().on_message_begin()
+        self._head = 0
+
+    def on_headers_complete(self) -> None:
+        """Ends a head and starts its request, unless `_parse_without_upgrade` will parse the head again."""
+        self._head = -1
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Notes when the whole request was read."""
+        if self.parser.should_upgrade():
+            return
+        self.scope["arrived"] = self._read_at  # type: ignore[typeddict-unknown-key]
+        super().on_message_complete()
+
     def on_response_complete(self) -> None:
         """Makes the connection idle, unless the next request has arrived already."""
         super().on_response_complete()
-        if self.cycle.response_complete and not self.transport.is_closing():
+        if self._rest:
+            self.loop.call_soon(self._parse_rest)
+        elif self.cycle.response_complete and not self.transport.is_closing():
             self._idle.used[self] = None
+
+    def _parse(self, piece: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parse_without_upgrade(piece[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self._refuse("invalid HTTP request")
+            return
+        if self._head >= 0:
+            self._head += len(piece)
+            if self._head > MAX_HEAD:
+                self._refuse(f"expected a head of at most {MAX_HEAD} bytes")
+
+    def _parse_without_upgrade(self, body: bytes) -> None:
+        """Parses a head again without its header `Upgrade`: httptools would take the body for another protocol.
+
+        Clients such as that of Java propose HTTP/2 in their first request, and go on with HTTP/1.1.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse("no CONNECT here")
+            return
+        lines = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._parse(b"\r\n".join([b"%b %b HTTP/1.1" % (method, self.url), *lines, b"", body]))
+
+    def _refuse(self, why: str) -> None:
+        self.logger.warning("a connection was refused: %s", why)
+        self.send_400_response(why)
+
+    def _parse_rest(self) -> None:
+        """Parses piece by piece until a request has to wait for its turn."""
+        rest, at = self._rest, 0
+        while at < len(rest) and not self.pipeline and not self.transport.is_closing():
+            self._parse(rest[at : at + _PIECE])
+            at += _PIECE
+        self._rest = b"" if self.transport.is_closing() else rest[at:]
+        if len(self._rest) > _MOST_AHEAD:
+            self.abandon()
+        elif self._rest:
+            self.flow.pause_reading()
 
     def abandon(self) -> None:
         """Closes the connection at once."""

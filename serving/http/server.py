@@ -48,7 +48,6 @@ from .connections import Connection, Connections, Limited, connection_limit, han
 from .schema import LIVE, READY
 
 IDLE = 65  # seconds until a connection without a request is closed
-MAX_HEAD = 16_384  # bytes of a request's first line and headers
 REPEAT = 60.0  # seconds between two log lines with the same text
 _LOG = logging.getLogger("callsieve.serving")
 
@@ -215,7 +214,6 @@ def configured(
     """Returns a uvicorn server for an ASGI application, not started yet. With `tls` it answers with TLS only."""
     most = connection_limit()
     idle = Connections(most)
-    # A form of h11: httptools is faster, and reads a head of any size into memory.
     connection = partial(Connection, idle=idle)
     config = uvicorn.Config(
         Limited(app, (LIVE, READY), most),
@@ -231,7 +229,6 @@ def configured(
         server_header=False,
         log_config=None,
         log_level="warning",
-        h11_max_incomplete_event_size=MAX_HEAD,
         timeout_keep_alive=IDLE,
         timeout_graceful_shutdown=5,
     )

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import pytest
 
-from callsieve.serving.http import endpoint, schema, server
+from callsieve.serving.http import connections, endpoint, schema, server
 from callsieve.serving.live.gc_pauses import look_at_young_objects, shorten_pauses
 from tests.serving.http.test_schema import ODD_BODIES
 from tests.support import http_service, real_bundle
@@ -106,6 +106,9 @@ def test_connection_options_of_http_are_followed(service, keys):
         connection.sendall(post(keys["score"], call_json(), "Expect: 100-continue"))
         assert connection.recv(25).startswith(b"HTTP/1.1 ")
     assert answers_to(service, post(keys["score"], call_json(), path=f"{schema.SCORE}?x=1")) == ordinary
+    for extra in ("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA", "Upgrade: h2c"):
+        upgrade = post(keys["score"], call_json(), extra)
+        assert answers_to(service, upgrade[:-5], upgrade[-5:] + upgrade, count=2) == (ordinary[0] * 2, True)
     status, _, _ = answers_to(service, post(keys["score"], call_json()).replace(b"POST", b"PUT", 1))[0][0]
     assert status == 405
 
@@ -157,9 +160,9 @@ def test_an_endless_head_closes_the_connection(service, keys):
 def test_a_head_above_the_limit_is_refused_and_one_below_is_answered(service):
     with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
         file = connection.makefile("rb")
-        for size in (server.MAX_HEAD - 1000, 8 * server.MAX_HEAD):
+        for size in (connections.MAX_HEAD - 1000, 8 * connections.MAX_HEAD):
             connection.sendall(HEALTH[:-2] + b"X-More: " + b"x" * size + b"\r\n\r\n")
-            if size < server.MAX_HEAD:
+            if size < connections.MAX_HEAD:
                 assert read_answer(file)[0] == 200
         with contextlib.suppress(ConnectionError):
             assert file.read().startswith(b"HTTP/1.1 400")

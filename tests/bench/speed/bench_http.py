@@ -1,11 +1,11 @@
 """Measures the HTTP service under load, and an endpoint that does nothing, in one run. Run by hand.
 
-python -m tests.bench.speed.bench_http [--connections 1,16] [--seconds 5] [--warm 15] [--numbers 20000] [--deadline 20]
-    [--interpreted] [--json]
+python -m tests.bench.speed.bench_http [--connections 1,16,64] [--seconds 5] [--warm 15] [--numbers 20000]
+    [--deadline 20] [--interpreted] [--json]
 
 Needs Debian's package wrk. The server runs on the first core and wrk on the second. All servers are uvicorn as in
-`serving/http/server.py`, the empty one also with the parser that the service does not use. One caller in a hundred
-makes half of the calls. The small model of the tests has a threshold that no call reaches, because other verdicts than
+`serving/http/server.py`, the empty one with httptools, as the service, and with h11. One caller in a hundred makes
+half of the calls. The small model of the tests has a threshold that no call reaches, because other verdicts than
 "pass" also have reasons, see bench_forest.
 """
 
@@ -55,7 +55,7 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), **options)
 
 def main() -> None:
     """Prints the figures."""
-    parser = parser_of(__doc__, connections="1,16", seconds=5, numbers=20_000, seed=0, interpreted=False, json=False)
+    parser = parser_of(__doc__, connections="1,16,64", seconds=5, numbers=20_000, seed=0, interpreted=False, json=False)
     parser.add_argument("--warm", type=int, default=15, help="seconds of load before the clock starts")
     parser.add_argument("--deadline", type=int, default=20, help="milliseconds; calls that wait longer are not scored")
     options = parser.parse_args()
@@ -80,7 +80,7 @@ def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
         start += requests / 1000 + 1  # the calls of the next load start after these
         return row
 
-    for parser in ("h11", "httptools"):
+    for parser in ("httptools", "h11"):
         words = ["/usr/bin/taskset", "-c", "0", sys.executable, "-c", EMPTY, str(port), parser]
         empty = subprocess.Popen(words)
         try:

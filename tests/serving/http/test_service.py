@@ -36,10 +36,11 @@ def unstarted(service_folder, blocking_bundle, keys, tmp_path):
     service = app.Service(begin, blocking_bundle, service_folder / "bundle", read_keys(service_folder / "api.keys"))
     application = app.application(service)
 
-    def request(method, path, body=b"", key=""):
+    def request(method, path, body=b"", key="", waited=0.0):
         path, _, query = path.partition("?")
         messages, headers = [], [(b"authorization", f"Bearer {key}".encode())]
         scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": headers}
+        scope["arrived"] = time.monotonic() - waited
 
         async def receive():
             return {"type": "http.request", "body": body, "more_body": False}
@@ -50,8 +51,8 @@ def unstarted(service_folder, blocking_bundle, keys, tmp_path):
         asyncio.run(application(scope, receive, send))
         return messages[0]["status"], [json.loads(line) for line in messages[1]["body"].splitlines()]
 
-    def request_one(method, path, body=b"", key=""):
-        code, (answer,) = request(method, path, body, key)
+    def request_one(method, path, body=b"", key="", waited=0.0):
+        code, (answer,) = request(method, path, body, key, waited)
         return code, answer
 
     service.request, service.request_lines = request_one, request
@@ -82,10 +83,9 @@ def test_a_service_without_its_bundle_starts(unstarted, keys, tmp_path, caplog):
 
 def test_late_attempts_pass_and_future_calls_and_unknown_cases_are_refused(unstarted, keys):
     unstarted.live = unstarted._open_live()
-    unstarted.waiting_since = time.monotonic() - 2 * LONG_DEADLINE
-    assert unstarted.request("POST", schema.SCORE, call_json(), keys["score"])[1]["action"] == "pass"
+    late = unstarted.request("POST", schema.SCORE, call_json(), keys["score"], waited=2 * LONG_DEADLINE)
+    assert (late[1]["action"], late[1]["status"]) == ("pass", "deadline")
     assert unstarted.live.counts["shed"] == 1
-    unstarted.waiting_since = time.monotonic()
     ahead = call_json(start=time.time() + 3600)
     refusals = [unstarted.request("POST", path, ahead, keys["score"]) for path in (schema.OBSERVE, schema.SCORE)]
     assert refusals[0] == refusals[1] and refusals[0][0] == 409 and "in the future" in refusals[0][1]["error"]

@@ -36,10 +36,14 @@ def answer(exporter, service_folder, blocking_bundle, keys, tmp_path, monkeypatc
     monkeypatch.setattr(blocking_bundle, "end_stage", end_stage)
     live = live_states.begin(blocking_bundle, tmp_path / "state")
     service = Service(lambda: live, blocking_bundle, service_folder / "bundle", read_keys(service_folder / "api.keys"))
-    service.live, service.waiting_since = live, time.monotonic()
+    service.live = live
     app = traced(application(service))
     headers = {"authorization": f"Bearer {keys['score']}", "traceparent": f"00-{TRACE}-{PARENT}-01"}
-    scope = {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
+    scope = {
+        "type": "http",
+        "arrived": time.monotonic(),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
 
     def answer(method, path, body=b""):
         sent = []
