@@ -52,8 +52,8 @@ def baseline_scores(t: Trained) -> dict[str, Array]:
     """
     pool = t.pool
     unseen = np.flatnonzero(pool.choose | (pool.scored & ~pool.trained))
-    labelled = {"logistic regression": t.settings.features, "number class": (NUMBER_CLASS,)}
-    regressions: dict[str, Sequence[str]] = {} if t.settings.base else labelled
+    labelled: dict[str, Sequence[str]] = {"logistic regression": t.settings.features, "number class": (NUMBER_CLASS,)}
+    regressions = {} if t.settings.base else labelled
     raw = {name: regression_scores(t, features, unseen) for name, features in regressions.items()}
     ranks, listed = np.full((2, len(pool.start)), np.nan)
     columns = {name: sign * np.asarray(t.X[:, NAMES.index(name)]) for name, sign in COUNTERS.items()}
