@@ -434,6 +434,7 @@ def test_verdicts_of_other_calls_are_refused(world_folder, verdicts, tmp_path):
 def test_the_page_is_in_english_too_and_text_of_third_parties_is_escaped(output):
     text = page(output[1])
     assert '<html lang="en">' in text
+    assert "Those of the shipped model are of simulated calls." in text
     assert "The connecting party is responsible" in text and "No row reaches the minimum" not in text
     hostile = "<script>alert(1)</script>"
     rows = [dict(output[1]["tables"]["operator"][0]) | {"row": hostile}]
