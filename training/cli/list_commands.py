@@ -158,7 +158,9 @@ def discredit(
     firm: Firm,
     log: LogOptions,
     reason: Annotated[str, typer.Option("--reason", help="Reason, for the notice and the audit log.")],
-    appeal_days: Annotated[int, typer.Option(min=1, help="Days until it takes effect, for an appeal.")] = 10,
+    appeal_days: Annotated[
+        int, typer.Option(min=1, help="Days until it takes effect, for an appeal.")
+    ] = discredited.APPEAL_DAYS,
 ) -> Result:
     """List a firm as discredited (失信), print the notice to it, and record it in the audit log.
 
