@@ -33,6 +33,7 @@ SHIPPED = "serving/shipped/bundle"
 OTHER = "../shared/judges/second_world.py"
 """Another simulator, which is not shipped with the project."""
 ADAPT = f"python -m tests.bench.robustness.bench_adapt --simulator {OTHER}"
+OPERATORS = f"python -m tests.bench.robustness.bench_operators --simulator {OTHER}"
 WORLDS = f"callsieve study worlds --json --valid-from 2026-11-28 --valid-days 730 --out {WORK}"
 COUNTS = f"python -m tests.bench.bench_worlds {WORK}"
 KNOWN = "python -m tests.bench.bench_known --json"
@@ -137,6 +138,19 @@ def adapting(output: Output) -> Figures:
         figures[f"base as it is, {kind}"] = (
             f"catch {_listed(base['caught'] for base in bases)}; false calls in 10,000 {false}"
         )
+    return figures
+
+
+def operators(output: Output) -> Figures:
+    """Returns feed, false calls and catch on the records of an operator with one number in so many."""
+    figures = {}
+    for share, ways in output.items():
+        for way, judged in ways.items():
+            calls = judged["calls"]
+            false = f"{calls['flagged_in_10000']:.2f} in 10,000 ({calls['flagged']:,} of {calls['innocent']:,})"
+            figures[f"1 of {share} numbers, feed {way}"] = (
+                f"{judged['feed']}; false calls {false}; caught {percent(calls['caught'])}"
+            )
     return figures
 
 
@@ -341,6 +355,14 @@ CLAIMS = (
         demo,
         _training_part,
         quick=f"callsieve demo --json --size tiny --seed 11 --out {WORK}/tiny",
+    ),
+    Claim(
+        "one operator",
+        f"{OPERATORS} --json",
+        operators,
+        lambda output: output,
+        quick=f"{OPERATORS} --people 100 --days 10 --shares 20 --json",
+        needs=OTHER,
     ),
     Claim(
         "adapting",

@@ -40,14 +40,15 @@ def main() -> None:
     show(report, as_json=options.json)
 
 
-def transfer(folder: Path, bundle: Path) -> dict[str, Any]:
-    """Returns the figures of a bundle on the calls of a folder."""
+def transfer(folder: Path, bundle: Path, policy: Path | None = None) -> dict[str, Any]:
+    """Returns the figures of a bundle on the calls of a folder, by the shipped policy or by another one."""
     with tempfile.TemporaryDirectory() as work:
         out = Path(work, "verdicts.parquet")
         calls = CallFile(path=folder / "calls.parquet", layout="callsieve")
-        score_file(ScoreInputs(calls=calls, bundle=bundle, out=out, keep=("caller",)), threads=0, progress=silent)
+        inputs = ScoreInputs(calls=calls, bundle=bundle, out=out, keep=("caller",), policy=policy)
+        feed = score_file(inputs, threads=0, progress=silent)["feed"]
         verdicts = pd.read_parquet(out, columns=["start", "probability", "action", "status", "own caller"])
-    return judged(verdicts, pd.read_parquet(folder / "truth.parquet"))
+    return {"feed": feed} | judged(verdicts, pd.read_parquet(folder / "truth.parquet"))
 
 
 def judged(verdicts: pd.DataFrame, truth: pd.DataFrame) -> dict[str, Any]:
