@@ -3,11 +3,11 @@
 python -m tests.bench.speed.bench_features [--calls 5000000] [--first 1000000] [--seed 0] [--engines polars] [--json]
 python -m tests.bench.speed.bench_features --sizes 100000,1000000,10000000 [--json]
 
-callsieve computes its whole catalogue, the others the 21 features of `common_features.py`. Each engine runs in a
-separate process, from the same Arrow table in memory to its columns in memory, in any order of rows. The others get the
-first calls only (--first). The features of a call depend on earlier calls only, so the values must be equal, and rates
-are compared. That favours the others, as windows fill up later. Run by hand, on a machine without other load; no test
-looks at a clock.
+callsieve computes its whole catalogue, and the 21 features of `common_features.py` alone, as the others do. Each engine
+runs in a separate process, from the same Arrow table in memory to its columns in memory, in any order of rows. The
+others get the first calls only (--first). The features of a call depend on earlier calls only, so the values must be
+equal, and rates are compared. That favours the others, as windows fill up later. A cold rate is that of the first run,
+which takes new memory. Run by hand, on a machine without other load; no test looks at a clock.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,15 @@ from .drawn_calls import draw_calls
 RUNS = {
     "ours 1": ("ours", 1),
     "ours 2": ("ours", 2),
+    "ours, 21 of them 1": ("same", 1),
+    "ours, 21 of them 2": ("same", 2),
     "polars 1": ("polars", 1),
     "polars 2": ("polars", 2),
     "duckdb 1": ("duckdb", 1),
     "duckdb 2": ("duckdb", 2),
 }
-OURS = tuple(run for run in RUNS if run.startswith("ours"))
-REFERENCE = OURS[0]
+OURS = {"ours": ALL, "same": NAMES}  # engine -> its features
+REFERENCE = next(iter(RUNS))
 LONG, FIRST = 10, 2000
 # A process keeps the memory that it has once allocated, whichever allocator its engine uses (that of C, mimalloc,
 # jemalloc). Otherwise the host of a virtual machine takes free pages back and clears them at their next use, and
@@ -60,7 +63,7 @@ KEEPING = {
 }
 PACKAGES = ("callsieve", "numpy", "pyarrow", "polars", "duckdb")
 
-COLUMNS = ("calls", "calls/s", "calls/cpu s", "x wall", "x cpu", "MiB before", "MiB peak")
+COLUMNS = ("calls", "calls/s", "calls/cpu s", "cold calls/s", "x wall", "x cpu", "x cold", "MiB before", "MiB peak")
 Figures = dict[str, float]
 Report = Callable[[str, Figures], None]
 
@@ -88,7 +91,7 @@ def main() -> None:
 
 
 def parsed() -> argparse.Namespace:
-    engines = tuple(dict.fromkeys(engine for engine, _ in RUNS.values()))
+    engines = tuple(engine for engine in dict.fromkeys(engine for engine, _ in RUNS.values()) if engine not in OURS)
     words = lambda text: text.split(",")
     parser = parser_of(__doc__, calls=5_000_000, seed=0, json=False)
     parser.add_argument("--first", type=int, default=1_000_000, help="number of calls for the other engines")
@@ -111,13 +114,13 @@ def compared(options: argparse.Namespace, report: Report) -> dict[str, Figures]:
     Raises:
         ValueError: if an engine computes another value.
     """
-    engines = {"ours", *options.engines}
+    engines = {*OURS, *options.engines}
     rows: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory() as folder:
         calls = draw_calls(options.calls, options.seed)
         for run in RUNS:
             if RUNS[run][0] in engines:
-                some = calls if run in OURS else calls.slice(0, options.first)
+                some = calls if RUNS[run][0] in OURS else calls.slice(0, options.first)
                 figures = checked(run, write(some, Path(folder)), options.repeats)
                 rows[run] = rates(figures, some.num_rows, rows.get(REFERENCE))
                 report(run, rows[run])
@@ -162,36 +165,44 @@ def measured(run: str, calls: Path, repeats: int, values: Path | None = None) ->
     # Both libraries read their number of threads when they are imported.
     environment = os.environ | {"POLARS_MAX_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     rounds: list[Figures] = []
-    while len(rounds) < repeats and sum(figures["wall_seconds"] for figures in rounds) < LONG:
+    while len(rounds) < repeats and sum(figures["wall_seconds_of_second"] for figures in rounds) < LONG:
         rounds.append(figures_of(*words, environment=environment | KEEPING))
-    # Memory is measured with allocators that return it.
-    used = figures_of(*words, environment=environment)
-    memory = {name: used[name] for name in used if name.startswith("memory_")}
-    return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]} | memory
+    # Memory, and the time with new memory, are measured with allocators that return it.
+    cold = [figures_of(*words, environment=environment) for _ in rounds]
+    rows = [
+        warm | {name: used[name] for name in used if "_of_" not in name}
+        for warm, used in zip(rounds, cold, strict=True)
+    ]
+    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
 
 
 def run_engine(run: str, calls_path: Path, values_path: Path | None) -> Figures:
     """Runs an engine on few calls, so that it is loaded and compiled, then on all, twice.
 
-    Returns the seconds of the second run and the memory of the first. The host of a virtual machine may take fifteen
-    times as long for the first use of a page of memory (1.7 s per GiB on one machine), which is not due to the engine.
+    Returns the seconds of the second run, and wall seconds (cold) and memory of the first. The first use of a page of
+    memory takes time, on a virtual machine up to fifteen times as long (1.7 s per GiB on one machine).
     """
     engine, threads = RUNS[run]
     pa.set_cpu_count(threads)
     with pa.OSFile(str(calls_path)) as file:
         calls = pa.ipc.open_file(file).read_all()
-    columns_of = ours if engine == "ours" else importlib.import_module(f"tests.bench.speed.engine_{engine}").columns
+    if engine in OURS:
+        columns_of = partial(ours, OURS[engine])
+    else:
+        columns_of = importlib.import_module(f"tests.bench.speed.engine_{engine}").columns
     columns_of(calls.slice(0, FIRST), threads)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak memory
+    wall = time.perf_counter()
     columns = columns_of(calls, threads)
-    peak = memory("VmHWM")
+    cold, peak = time.perf_counter() - wall, memory("VmHWM")
     del columns
     wall, cpu = time.perf_counter(), time.process_time()
     columns = columns_of(calls, threads)
     figures = {
-        "wall_seconds": time.perf_counter() - wall,
-        "cpu_seconds": time.process_time() - cpu,
+        "wall_seconds_of_second": time.perf_counter() - wall,
+        "cpu_seconds_of_second": time.process_time() - cpu,
+        "cold_seconds": cold,
         "memory_before_mib": before,
         "memory_peak_mib": peak,
     }
@@ -200,10 +211,10 @@ def run_engine(run: str, calls_path: Path, values_path: Path | None) -> Figures:
     return figures
 
 
-def ours(calls: pa.Table, threads: int) -> dict[str, np.ndarray]:
-    """Returns views of the columns of the whole catalogue, without a copy."""
-    matrix = vectors(calls, threads=threads)
-    return {"row": np.arange(len(matrix))} | {name: matrix[:, i] for i, name in enumerate(ALL)}
+def ours(names: tuple[str, ...], calls: pa.Table, threads: int) -> dict[str, np.ndarray]:
+    """Returns views of the columns of these features, without a copy."""
+    matrix = vectors(calls, features=names, threads=threads)
+    return {"row": np.arange(len(matrix))} | {name: matrix[:, i] for i, name in enumerate(names)}
 
 
 def save(columns: Mapping[str, Any], path: Path) -> None:
@@ -218,14 +229,16 @@ def rates(figures: Figures, calls: int, reference: Figures | None) -> Figures:
     """Returns rates, and the time of a call relative to the reference."""
     own = {
         "calls": calls,
-        "calls_per_second": calls / figures["wall_seconds"],
-        "calls_per_cpu_second": calls / figures["cpu_seconds"],
+        "calls_per_second": calls / figures["wall_seconds_of_second"],
+        "calls_per_cpu_second": calls / figures["cpu_seconds_of_second"],
+        "cold_calls_per_second": calls / figures["cold_seconds"],
     }
     base = reference or own
     return {
         **own,
         "times_reference_wall": base["calls_per_second"] / own["calls_per_second"],
         "times_reference_cpu": base["calls_per_cpu_second"] / own["calls_per_cpu_second"],
+        "times_reference_cold": base["cold_calls_per_second"] / own["cold_calls_per_second"],
         "memory_before_mib": figures["memory_before_mib"],
         "memory_peak_mib": figures["memory_peak_mib"],
     }

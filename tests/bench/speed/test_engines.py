@@ -17,7 +17,7 @@ def calls():
 
 @pytest.fixture(scope="module")
 def expected(calls):
-    return in_order(ours(calls, 1))
+    return in_order(ours(NAMES, calls, 1))
 
 
 def in_order(columns):
