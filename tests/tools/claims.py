@@ -17,6 +17,8 @@ from callsieve.training.reports.wording import between, until
 from callsieve.training.studies.demo import ADAPTED as ADAPTED_MODEL
 from callsieve.training.studies.demo import SHIPPED as SHIPPED_MODEL
 
+from . import speed_figures
+
 Output = Mapping[str, Any]
 Figures = dict[str, str]
 EIGHT_MONTHS, MARCH = "sichuan_eight_months.parquet", "sichuan_march_calls.parquet"
@@ -38,6 +40,7 @@ WORLDS = f"callsieve study worlds --json --valid-from 2026-11-28 --valid-days 73
 COUNTS = f"python -m tests.bench.bench_worlds {WORK}"
 KNOWN = "python -m tests.bench.bench_known --json"
 PUBLISHED = "python -m tests.bench.bench_published"
+SPEED = "python -m tests.bench.speed"
 SICHUAN = f"{PUBLISHED} evaluation {DATA} tests.bench.bench_sichuan --data {{}}"
 
 
@@ -297,7 +300,8 @@ class Claim:
         figures: takes the figures from the output.
         hashed: the part of the output that follows from the code alone, and not from time, machine or random keys.
             EVIDENCE.md keeps the hash of this part of the quick command's output. None if all of it is measured.
-        quick: a form of the command on a tiny world; empty if the command itself is quick.
+        quick: a form of the command on a tiny world; empty if the command itself is quick, or only measures:
+            a quick run leaves such a command out.
         needs: a file without which the command cannot run.
     """
 
@@ -423,5 +427,21 @@ CLAIMS = (
         reach,
         lambda output: output["churn"]["shares"],
         needs=COMPLAINTS,
+    ),
+    Claim("start", f"{SPEED}.bench_start --json", speed_figures.starting, None),
+    Claim("live call", f"{SPEED}.bench_serve --json", speed_figures.live_call, None),
+    Claim(
+        "history",
+        f"{SPEED}.bench_live --even 1000000 --calls-each 1 4 --json",
+        speed_figures.history,
+        None,
+    ),
+    Claim("HTTP", f"{SPEED}.bench_http --json", speed_figures.http, None, needs="/usr/bin/wrk"),
+    Claim("scoring a file", f"{SPEED}.bench_score --calls 1500000 --json", speed_figures.scoring, None),
+    Claim(
+        "features beside Polars",
+        f"{SPEED}.bench_features --calls 1000000 --engines polars --json",
+        speed_figures.feature_rates,
+        None,
     ),
 )

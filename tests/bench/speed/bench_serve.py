@@ -155,7 +155,7 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     ringing = [Call(call.start, call.caller, call.callee, trunk=call.trunk) for call in calls]
     whole, parts = ringing[: options.measured], ringing[options.measured :]
     figures = {
-        "live: call to verdict, taken in": timed(live.attempt, whole, lambda: rows.append(live.memory.history.last)),
+        "live: call to verdict, taken in": timed(live.attempt, whole, lambda: rows.append(recent_row(live))),
         "of a keyed call: judged, taken in": timed(partial(judged, judge, live.memory.history), map(intake, parts)),
     }
     booster = lightgbm.Booster(model_file=folder / "bundle" / "model.txt")
@@ -171,6 +171,11 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     content |= {name: live.counts[name] for name in ("late", "faults")}
     live.close()
     return {"memory": content, "cost_us": figures}
+
+
+def recent_row(live: Live) -> array[float]:
+    """Returns the vector of the last call."""
+    return array("d", next(reversed(live._recent.values()))[1])
 
 
 def judged(judge: Swap, history: History, call: KeyedCall) -> None:
