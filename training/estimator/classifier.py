@@ -92,7 +92,14 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         """
         X, self.categories_ = word_columns(X)
         X, y = validate_data(self, X, y, dtype=np.float32, ensure_all_finite="allow-nan", ensure_min_samples=2)
-        check_classification_targets(y)
+        try:
+            check_classification_targets(y)
+        except TypeError:
+            raise ValueError("y: expected all text or all numbers, got a mixture") from None
+        if not isinstance(self.random_state, (int, np.integer)) or self.random_state < 0:
+            raise ValueError(f"random_state: expected a whole number, 0 or more, got {self.random_state!r:.40}")
+        if not isinstance(self.threads, (int, np.integer)) or self.threads < 0:
+            raise ValueError(f"threads: expected a number of cores, or 0 for all, got {self.threads!r:.40}")
         if type_of_target(y) != "binary":
             raise ValueError(
                 "Only binary classification is supported. "

@@ -10,9 +10,11 @@ import pandas as pd
 from sklearn.model_selection import BaseCrossValidator
 
 from callsieve.features.arrays import Array
+from callsieve.features.frame.frame_columns import LATEST
 from callsieve.training.model.split import fold_of_group
 
 from .group_codes import group_codes
+from .word_columns import as_frame
 
 
 class ForwardGroupSplit(BaseCrossValidator):  # type: ignore[misc]  # scikit-learn has no types
@@ -63,15 +65,17 @@ class ForwardGroupSplit(BaseCrossValidator):  # type: ignore[misc]  # scikit-lea
         """
         if groups is None:
             raise ValueError("ForwardGroupSplit: expected groups=..., the caller of each row")
-        if self.n_splits < 2:
-            raise ValueError(f"ForwardGroupSplit: n_splits must be 2 or more, got {self.n_splits}")
+        if not isinstance(self.n_splits, (int, np.integer)) or self.n_splits < 2:
+            raise ValueError(f"ForwardGroupSplit: n_splits must be 2 or more, got {self.n_splits!r}")
+        if not isinstance(self.random_state, (int, np.integer)) or self.random_state < 0:
+            raise ValueError(f"ForwardGroupSplit: random_state must be 0 or more, got {self.random_state!r:.40}")
+        gap = gap_seconds(self.gap)
         start, rows = self._seconds(X), len(X)
         group = group_codes(groups)
         for name, values in (("start", start), ("groups", group), ("y", group if y is None else np.asarray(y))):
             if len(values) != rows:
                 raise ValueError(f"ForwardGroupSplit: expected one entry of {name} a row, {rows}, got {len(values)}")
         fold = fold_of_group(group, class_of_groups(group, y), self.random_state, (1 / self.n_splits,) * self.n_splits)
-        gap = pd.Timedelta(self.gap).total_seconds()
         span = (start.max() - start.min() - gap) / (self.n_splits + 1)
         if span <= 0:
             days = (start.max() - start.min()) / 86_400
@@ -99,15 +103,37 @@ class ForwardGroupSplit(BaseCrossValidator):  # type: ignore[misc]  # scikit-lea
 
     def _seconds(self, X: Any) -> Array:
         """Returns the start of each row in Unix seconds."""
-        if isinstance(self.start, str) and (not isinstance(X, pd.DataFrame) or self.start not in X):
+        frame = as_frame(X)
+        if isinstance(self.start, str) and (not isinstance(frame, pd.DataFrame) or self.start not in frame):
             raise ValueError(f"ForwardGroupSplit: start: X has no column {self.start!r}")
-        values = pd.Series(X[self.start] if isinstance(self.start, str) else np.asarray(self.start))
-        if not pd.api.types.is_numeric_dtype(values):
-            moments = pd.to_datetime(values, utc=True)
-            values = (moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(1, "s")
+        try:
+            values = pd.Series(frame[self.start] if isinstance(self.start, str) else np.asarray(self.start))
+            if not pd.api.types.is_numeric_dtype(values):
+                moments = pd.to_datetime(values, utc=True)
+                values = (moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(1, "s")
+        except (TypeError, ValueError):
+            raise ValueError(
+                "ForwardGroupSplit: start: expected datetimes, ISO text or Unix seconds, which pandas.to_datetime gives"
+            ) from None
         if values.isna().any():
             raise ValueError(f"ForwardGroupSplit: start: expected a time in each row, {values.isna().sum()} have none")
+        if values.max() >= LATEST:
+            raise ValueError(
+                "ForwardGroupSplit: start: out of range, expected Unix seconds; divide milliseconds by 1000"
+            )
         return values.to_numpy(dtype=float)
+
+
+def gap_seconds(gap: Any) -> float:
+    """Returns a gap in seconds. Raises ValueError unless it is a time with its unit, 0 or more."""
+    try:
+        # pandas reads a bare number as nanoseconds.
+        seconds = np.nan if isinstance(gap, (int, float)) else pd.Timedelta(gap).total_seconds()
+    except (TypeError, ValueError):
+        seconds = np.nan
+    if not seconds >= 0:
+        raise ValueError(f"ForwardGroupSplit: gap: expected a time of 0 or more with its unit, '10D', got {gap!r:.40}")
+    return float(seconds)
 
 
 def class_of_groups(group: Array, y: Any) -> Array:

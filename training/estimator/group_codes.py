@@ -15,9 +15,13 @@ def group_codes(groups: Any) -> Array:
     """Returns the code of each row's group, shape (rows,).
 
     Raises:
-        ValueError: in one line, if a row has no group, or groups are not all text or all numbers.
+        ValueError: in one line, if these are not a list, a row has no group, or they are not all text or all numbers.
     """
-    values = column_or_1d(groups)
+    try:
+        values = column_or_1d(groups)
+    except ValueError:
+        shape = np.shape(groups)
+        raise ValueError(f"groups: expected the caller of each row, got an array of shape {shape}") from None
     missing = int(pd.isna(values).sum())
     if missing:
         raise ValueError(f"groups: expected the caller of each row, {missing} of {len(values)} rows have none")

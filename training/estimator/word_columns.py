@@ -18,17 +18,13 @@ def word_columns(X: Any) -> tuple[Any, Categories]:
     """Returns X with codes in place of words, and the words of each such column; X itself if it is not a table.
 
     Raises:
-        ValueError: in one line, if a column holds times.
+        ValueError: in one line, if two columns have one name, there is none, or a column holds something else.
     """
     frame = as_frame(X)
     if not isinstance(frame, pd.DataFrame):
         return X, {}
-    for name, column in frame.items():
-        if pd.api.types.is_datetime64_any_dtype(column.dtype):
-            raise ValueError(
-                f"X: column {name!r} holds times, expected numbers, text or categories: leave it out, also where it is "
-                "the start of a ForwardGroupSplit, or turn it into a number such as the hour"
-            )
+    if frame.columns.has_duplicates or not len(frame.columns):
+        raise ValueError(f"X: expected each column name once, got {len(frame.columns)} columns")
     categories = {
         str(name): sorted(map(str, pd.unique(column.dropna())))
         for name, column in frame.items()
@@ -42,6 +38,8 @@ def as_codes(X: Any, categories: Mapping[str, list[str]]) -> Any:
     frame = as_frame(X)
     if not isinstance(frame, pd.DataFrame):
         return X
+    for name in set(frame.columns) - categories.keys():
+        check_numbers(frame[name])
     codes = {}
     for name in categories.keys() & set(frame.columns):
         column = frame[name]
@@ -49,6 +47,23 @@ def as_codes(X: Any, categories: Mapping[str, list[str]]) -> Any:
         place = pd.Index(categories[name], dtype=object).get_indexer(pd.Index(words, dtype=object))
         codes[name] = np.where(place < 0, np.nan, place)
     return frame.assign(**codes) if codes else frame
+
+
+def check_numbers(column: pd.Series[Any]) -> None:
+    """Raises ValueError if a column holds something else than numbers. The message shows no value."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    expected = "numbers, text or categories"
+    if kind in ("datetime64", "datetime", "date", "timedelta64", "timedelta", "period", "time"):
+        raise ValueError(
+            f"X: column {column.name!r} holds times, expected {expected}: leave it out, also where it is the start of "
+            "a ForwardGroupSplit, or turn it into a number such as the hour"
+        )
+    if _holds_words(column):
+        raise ValueError(f"X: column {column.name!r} holds text, expected numbers, as in `fit`")
+    if kind not in ("boolean", "integer", "floating", "mixed-integer-float", "decimal", "empty"):
+        raise ValueError(f"X: column {column.name!r} holds {kind} values, expected {expected}")
 
 
 def as_frame(X: Any) -> Any:

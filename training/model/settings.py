@@ -151,6 +151,8 @@ def checked(parameters: Mapping[str, Parameter], where: str) -> dict[str, Parame
     >>> checked({"num_leaves": 31}, "here")
     {'num_leaves': 31}
     """
+    if not isinstance(parameters, Mapping):
+        raise ValueError(f"{where}: expected values by name, got {type(parameters).__name__}")
     for name, value in parameters.items():
         if name in PASSED:
             if not isinstance(value, bool | int | float | str):

@@ -17,7 +17,6 @@ from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
 from callsieve.features.reading.call_files import read_layout
 from tests.support.calls.worlds import small_world
-from tests.support.errors import refused
 
 OWN = {
     "start": "CALL_TIME",
@@ -84,40 +83,10 @@ def test_a_layout_reads_a_data_frame_like_its_file():
     assert by_name[COUNT].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize(
-    "callers",
-    [
-        ["13800138000", "13800138000"],
-        [13800138000, 13800138000],
-        [8613800138000, "+86 138 0013 8000"],
-        pd.array([13800138000, 13800138000], dtype="Int64"),
-        [13800138000.0, 13800138000.0],
-        pd.Categorical(["013800138000", "0086 13800138000"]),
-    ],
-    ids=["text", "whole numbers", "mixed", "nullable", "floats without a fraction", "categories"],
-)
-def test_a_number_is_the_same_number_as_text_and_as_a_whole_number(callers):
-    calls = pd.DataFrame(PAIR | {"caller": callers})
-    assert call_features(calls)[COUNT].tolist() == [0, 1]
-
-
 def test_a_missing_caller_is_a_withheld_number():
     calls = pd.DataFrame(PAIR | {"caller": [np.nan, 13800138000.0]})
     words = call_features(calls)["call_caller_class"]
     assert words.iloc[0] != words.iloc[1]
-
-
-@pytest.mark.parametrize(
-    ("callers", "options", "earlier"),
-    [
-        (["07911 123456", "+44 7911 123456"], {"country": "GB"}, 1),
-        (["07911 123456", "+44 7911 123456"], {}, 0),
-        (["user_17", "u17"], {"numbers": "codes"}, 0),  # codes that share their digits
-    ],
-)
-def test_country_and_codes_decide_which_numbers_are_one_caller(callers, options, earlier):
-    calls = pd.DataFrame(PAIR | {"caller": callers})
-    assert call_features(calls, **options)[COUNT].tolist() == [0, earlier]
 
 
 @pytest.mark.parametrize(("zone", "hour"), [(None, 9), ("Asia/Shanghai", 9), ("Europe/Berlin", 9)])
@@ -132,71 +101,6 @@ def test_a_time_with_a_zone_is_the_same_moment_in_another_one():
     first, second = (call_features(frame) for frame in frames)
     pd.testing.assert_frame_equal(first, second)
     assert first["call_hour"].tolist() == [9, 9]  # in Shanghai
-
-
-@pytest.mark.parametrize(
-    ("change", "arguments", "words"),
-    [
-        ({}, {"columns": {"start": "start", "caller": "caller"}}, "no column for callee"),
-        ({}, {"columns": {"caller": "start", "start": "gone", "callee": "callee"}}, "'gone', which is not a column"),
-        ({}, {"columns": {"callee": "caller", "beginning": "start"}}, "got 'beginning'"),
-        ({"A": ["1", "2"]}, {"columns": {"A": "caller"}}, "the mapping is role: column"),
-        ({}, {"columns": "plaine"}, "layout must be one of"),
-        ({}, {"columns": 3}, "dict of role: column, or a layout, got int"),
-        ({}, {"zone": "Asia/Beijing"}, "unknown time zone 'Asia/Beijing'"),
-        ({}, {"country": "UK"}, "ISO code such as 'CN' or 'GB', got 'UK'"),
-        ({}, {"features": ("calls",)}, "names of the catalogue, got calls"),
-        ({"start": ["2026-03-01", "soon"]}, {}, r"2 of 2 rows are not valid calls; the first is row 0 .*'start'"),
-        ({"start": [1.7725e12, 1.7725e12]}, {}, "time out of range, expected a time from 1990-01-01 to 2100-01-01"),
-        ({"caller": [1380013800.5, 1.0]}, {}, "column 'caller' holds float, expected text or whole numbers"),
-        ({"callee": ["13900139000", None]}, {}, "1 of 2 rows .* row 1 .*'callee': missing callee"),
-        ({"talk": [3.0, -3.0], "ring": [1, 1]}, {}, "row 1 .*'talk': negative duration, expected 0 seconds or more"),
-        ({"outcome": ["answered", "went well"]}, {}, "row 1 .*'outcome': bad value, expected one of answered"),
-        ({"start": [1, "x"]}, {}, "'start' mixes kinds of values"),
-        ({"start": pd.period_range("2026", periods=2)}, {}, r"'start' holds period\[D\], expected times or numbers"),
-        (
-            {"start": ["02/03/2026"] * 2},
-            {},
-            "bad time, .*; pandas.to_datetime reads other formats",
-        ),
-        ({"talk": [True, False]}, {}, "column 'talk' holds bool, expected numbers"),
-        ({"caller": ["13800138000.0"] * 2}, {}, "2 of 2 rows .*'caller': bad value, .* without a decimal point"),
-        (
-            {"callee": ["95588", "1.39E+10"]},
-            {},
-            "1 of 2 rows .*'callee': bad value, .* or an exponent",
-        ),
-        ({"caller": [np.inf, 1.0]}, {}, "column 'caller' holds float, expected text or whole numbers"),
-        ({"caller": [[1], [2]]}, {}, "column 'caller' holds lists or dicts, expected text or whole numbers"),
-        ({"caller": [b"1", b"2"]}, {}, "column 'caller' holds bytes, expected text or whole numbers"),
-        ({"caller": [True, False]}, {}, "column 'caller' holds bool, expected text or whole numbers"),
-        ({}, {"features": COUNT}, rf"expected a list of names, got a text: write \['{COUNT}'\]"),
-        ({}, {"features": (1,)}, "names of the catalogue, got 1"),
-        ({}, {"numbers": "tokens"}, "numbers must be 'written', 'codes' or None, got 'tokens'"),
-        ({}, {"threads": -3}, "threads must be 0 or more, got -3"),
-        ({}, {"history": "yesterday"}, "history: expected a DataFrame or an Arrow table of calls, got str"),
-    ],
-)
-def test_an_error_is_one_line_that_names_the_column_and_shows_no_number(change, arguments, words):
-    with refused(words, (TypeError, ValueError)):
-        call_features(pd.DataFrame(PAIR | change), **arguments)
-
-
-@pytest.mark.parametrize(
-    "calls",
-    [PAIR, None, np.zeros((2, 3)), pd.Series([1, 2]), polars.Series([1, 2]), polars.LazyFrame(PAIR)],
-    ids=["dict", "None", "array", "pandas column", "polars column", "lazy frame"],
-)
-def test_something_else_than_a_table_is_refused(calls):
-    with refused(r"calls: expected a DataFrame or an Arrow table of calls, got \w+$", TypeError):
-        call_features(calls)
-    with refused(r"X: expected a DataFrame or an Arrow table of calls, got \w+$", TypeError):
-        CallFeatures().fit(calls)
-
-
-def test_column_names_that_are_equal_as_text_are_refused():
-    with refused("expected each column name once"):
-        call_features(pd.DataFrame(PAIR).set_axis([1, "1", 2], axis=1), {"start": 1, "caller": "1", "callee": 2})
 
 
 @pytest.mark.parametrize("library", [polars.DataFrame, pa.table, pa.record_batch], ids=["polars", "pyarrow", "batch"])
@@ -227,34 +131,6 @@ def test_a_duration_is_its_seconds():
     of_arrow = calls.assign(talk=durations["talk"].astype(pd.ArrowDtype(pa.duration("ms"))))
     for written in (durations, of_arrow):
         pd.testing.assert_frame_equal(call_features(written), call_features(calls))
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"caller": [None, None]}, "^DataFrame: 100% of the calls have no caller, .*check the caller's column"),
-        ({"caller": ["nan", "<NA>"]}, "100% of the calls have no caller"),
-        ({"caller": ["tok1", "tok2"], "callee": ["tok3", "tok4"]}, r'are not telephone numbers: .*numbers="codes"'),
-        ({"talk": [99_000.0, 12_000.0]}, "talk time have one of more than 55,500 s: .*divide milliseconds by 1000"),
-        ({"talk": [99.0, 12.0], "ring": [9_000, 8_000]}, "ring time have one of more than 8,500 s"),
-    ],
-)
-def test_valid_but_unlikely_calls_cause_a_warning_that_says_what_to_change(change, words):
-    with pytest.warns(UserWarning, match=words) as warnings:
-        call_features(pd.DataFrame(PAIR | change))
-    assert [warning.filename for warning in warnings] == [__file__]
-
-
-@pytest.mark.parametrize(
-    ("change", "arguments"),
-    [
-        ({"caller": [None, "13800138000"]}, {}),
-        ({"caller": ["tok1", "tok2"], "callee": ["tok3", "tok4"]}, {"numbers": "codes"}),
-        ({"talk": [9_000.0, 0.0], "ring": [60.0, 500.0]}, {}),
-    ],
-)
-def test_calls_of_an_ordinary_network_cause_no_warning(change, arguments):
-    call_features(pd.DataFrame(PAIR | change), **arguments)  # a warning is an error here
 
 
 def test_help_begins_with_the_call_and_not_with_the_names_of_all_features():

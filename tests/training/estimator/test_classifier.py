@@ -23,7 +23,6 @@ from callsieve.training.model.calibration import calibration_line
 from callsieve.training.model.fit import PARAMETERS
 from tests.support import how_to
 from tests.support.calls.worlds import small_world, text_values
-from tests.support.errors import refused
 from tests.support.paths import ROOT
 
 QUICK = {"min_data_in_leaf": 5, "rounds": 20}
@@ -97,20 +96,6 @@ def test_columns_of_the_catalogue_are_read_by_name():
     assert "feature_names=call_route column_1 reported_count_7d" in model.model_
     assert "monotone_constraints=0 0 1" in model.model_
     assert model.score(x, x["call_route"].isin([0, 3])) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("parameters", "groups", "words"),
-    [
-        ({"leaves": 3}, range(40), "parameters: .*'leaves'"),
-        ({}, [1, 2], r"groups: expected one a row, 40 in all, got 2"),
-        ({}, ["a", None] * 20, r"groups: expected the caller of each row, 20 of 40 rows have none"),
-        ({}, np.array(["a", 1] * 20, dtype=object), "groups: expected all text or all numbers, got a mixture"),
-    ],
-)
-def test_an_invalid_argument_is_refused_in_one_line(parameters, groups, words):
-    with refused(words):
-        NuisanceClassifier(parameters=parameters).fit(np.zeros((40, 1)), np.arange(40) % 2, groups=groups)
 
 
 def test_scores_that_mislead_give_every_row_about_the_share_of_the_class():
@@ -210,28 +195,6 @@ def test_importances_are_shares_of_the_gain(fitted):
         np.add.at(gain, np.array(features.split(), dtype=int), np.array(gains.split(), dtype=float))
     np.testing.assert_allclose(fitted.feature_importances_, gain / gain.sum(), rtol=1e-4)
     assert not hasattr(NuisanceClassifier(), "feature_importances_")
-
-
-def test_a_column_of_times_is_refused_with_what_to_do():
-    x = pd.DataFrame({"when": pd.date_range("2026-03-01", periods=40), "z": 0.0})
-    with refused("column 'when' holds times, .*: leave it out, also where it is the start of a ForwardGroupSplit"):
-        NuisanceClassifier().fit(x, np.arange(40) % 2, groups=np.arange(40))
-
-
-@pytest.mark.parametrize(
-    ("y", "groups", "words"),
-    [
-        (np.arange(400) % 2, np.zeros(400), "rows of 1 and 1 groups, expected 5 or more of each"),
-        (np.arange(400) == 7, np.arange(400), "rows of 399 and 1 groups"),
-        (np.arange(10) % 2, np.arange(10), "no tree has a split, so all rows get the same score: 10 rows are too few"),
-    ],
-    ids=["one group", "one positive", "ten rows"],
-)
-def test_too_few_rows_or_groups_cause_a_warning(y, groups, words):
-    with pytest.warns(UserWarning) as warnings:
-        NuisanceClassifier(parameters={"rounds": 5}, threads=1).fit(y[:, None] * 1.0, y, groups=groups)
-    assert any(re.search(words, str(warning.message)) for warning in warnings)
-    assert {warning.filename for warning in warnings} == {__file__}
 
 
 @pytest.mark.system

@@ -47,25 +47,6 @@ def test_each_test_set_has_its_share_of_the_classes():
     assert counts == pytest.approx([0.1] * 3, abs=0.02)
 
 
-@pytest.mark.parametrize(
-    "start",
-    [
-        pd.date_range("2026-03-01", periods=400, freq="2h"),
-        pd.date_range("2026-03-01", periods=400, freq="2h", tz="Asia/Shanghai"),
-        pd.Series(pd.date_range("2026-03-01", periods=400, freq="2h").strftime("%Y-%m-%dT%H:%M")),
-        pd.Series(np.arange(400) * 7200.0, index=np.arange(400) + 7),
-        (np.arange(400) * 7200).tolist(),
-    ],
-    ids=["datetimes", "with a zone", "text", "Unix seconds", "list"],
-)
-def test_times_may_be_datetimes_text_or_seconds(start):
-    group = np.arange(400) % 20
-    reference = ForwardGroupSplit(np.arange(400) * 7200.0, gap="3D").split(group, groups=group)
-    for rows, expected in zip(ForwardGroupSplit(start, gap="3D").split(group, groups=group), reference, strict=True):
-        np.testing.assert_array_equal(rows[0], expected[0])
-        np.testing.assert_array_equal(rows[1], expected[1])
-
-
 def test_a_column_of_x_names_the_times_for_nested_searches():
     rng = np.random.default_rng(0)
     x = pd.DataFrame({"start": np.arange(2000) * 3600.0, "value": rng.normal(size=2000)})
@@ -77,24 +58,3 @@ def test_a_column_of_x_names_the_times_for_nested_searches():
         search, x, y, groups=group, params={"groups": group}, cv=ForwardGroupSplit("start"), error_score="raise"
     )
     assert len(scores) == ForwardGroupSplit("start").get_n_splits() == 3
-
-
-@pytest.mark.parametrize(
-    ("start", "change", "words"),
-    [
-        (np.arange(50.0), {"groups": None}, "expected groups=..., the caller of each row"),
-        (np.arange(50.0), {}, r"expected rows of more time than the gap 10D, got 0.00056713 days"),
-        (np.arange(40.0), {}, "expected one entry of start a row, 50, got 40"),
-        (np.arange(50.0) * DAY, {"groups": np.arange(3)}, "expected one entry of groups a row, 50, got 3"),
-        (np.arange(50.0) * DAY, {"y": np.arange(3)}, "expected one entry of y a row, 50, got 3"),
-        ([None] * 50, {}, "expected a time in each row, 50 have none"),
-        ("start", {}, "X has no column 'start'"),
-        (np.arange(50.0) * DAY, {"groups": np.zeros(50)}, "split 0 has .* expected some of each"),
-        (np.arange(50.0), {"n_splits": 1}, "n_splits must be 2 or more, got 1"),
-    ],
-)
-def test_an_invalid_argument_is_refused_in_one_line(start, change, words):
-    arguments = {"groups": np.arange(50) % 10, "n_splits": 3} | change
-    with pytest.raises(ValueError, match=words) as error:
-        list(ForwardGroupSplit(start, n_splits=arguments.pop("n_splits")).split(np.zeros((50, 1)), **arguments))
-    assert "\n" not in str(error.value)
