@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal, NoReturn
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -107,6 +107,10 @@ class Bundle(BundleMetadata, frozen=True, kw_only=True):
     second: Forest | None = None
     content: Forest | None = None
     mode: Forest | None = None
+
+    def __reduce__(self) -> NoReturn:
+        """Refuses: a signed bundle is checked where it serves, and its models are C memory."""
+        raise TypeError("a Bundle cannot be pickled or copied: load its folder in each process")
 
     def risk_model(self, feed: str) -> tuple[Forest, Calibration]:
         """Returns the yes-no model that scores records on this feed, and its calibration."""

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from callsieve.features.catalogue import BY_NAME, OWN, catalogue_hash, own_columns, vector_columns
 from callsieve.features.online.feeds import FEEDS, NO_ROUTES, UNKNOWN_FEED, feed_lacking, lacks_of
@@ -140,6 +140,10 @@ class Scorer:
         self._lacking = own if columns is None else []
         if registers is not None:
             _ = registers.indexes  # built here, so that the first call does not wait for it
+
+    def __reduce__(self) -> NoReturn:
+        """Refuses: a signed bundle is checked where it serves, and its models are C memory."""
+        raise TypeError("a Scorer cannot be pickled or copied: call Scorer.load in each process")
 
     @classmethod
     def load(

@@ -1,8 +1,10 @@
 """The scorer: single calls, tables and threads give equal verdicts, and scoring never raises."""
 
+import copy
 import dataclasses
 import json
 import math
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -213,6 +215,13 @@ def test_protected_callers_pass_at_any_score_and_block_needs_the_certificate_of_
     assert any(verdict.band for verdict in protected)  # some of them reach a band and still pass
     blocked = [(kind, v.band) for v, kind in zip(verdicts, classes, strict=True) if v.action == "block"]
     assert set(blocked) <= {("mobile", "certified")}
+
+
+@pytest.mark.parametrize("leave", [pickle.dumps, copy.deepcopy])
+def test_a_scorer_and_its_bundle_are_not_pickled(scorer, leave):
+    for whole in (scorer, scorer.bundle):
+        with pytest.raises(TypeError, match=r"^a (Scorer|Bundle) cannot be pickled or copied: .* in each process$"):
+            leave(whole)
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError(3), RecursionError(), MemoryError(), ZeroDivisionError()])
