@@ -43,6 +43,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from callsieve.serving.bundle.bundle import Bundle as LoadedBundle
     from callsieve.serving.live.memory import Limits
     from callsieve.serving.streams.source import Source
 
@@ -305,8 +306,10 @@ def consume(
     log_to_stderr(log_format)
     key = read_key(scorer.key, allow_group_read=scorer.allow_group_read)
 
+    bundles: dict[str, LoadedBundle] = {}  # one model in memory for all partitions
+
     def open_live(folder: Path) -> Live:
-        scorers = scorers_of(replace(scorer, state=folder))
+        scorers = scorers_of(replace(scorer, state=folder), bundles)
         scorers.load(scorer.bundle)
         limits = Limits(memory.max_calls, memory.max_numbers)
         intake = Intake(key, scorer.zone, cached=max(limits.numbers, CACHE_SIZE))
@@ -369,8 +372,12 @@ def api_key(
     return Result({"name": name, "key": key}, key)
 
 
-def scorers_of(scorer: ScorerOptions) -> Swap:
-    """Returns the scorers of a service before it has loaded its bundle; creates the folder of the state."""
+def scorers_of(scorer: ScorerOptions, bundles: dict[str, LoadedBundle] | None = None) -> Swap:
+    """Returns the scorers of a service before it has loaded its bundle; creates the folder of the state.
+
+    Args:
+        bundles: as for `Swap`.
+    """
     read_columns = None
     if scorer.columns is not None:
         from callsieve.serving.batch.own_column_join import (
@@ -389,6 +396,7 @@ def scorers_of(scorer: ScorerOptions) -> Swap:
         epoch_file=state / "epoch",
         cleared=WatchedClearedCallers(state / FILE),
         feed=scorer.feed,
+        bundles=bundles,
     )
 
 

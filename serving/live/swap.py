@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -22,6 +23,9 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scored, Verdict, no_verdict
 
 from .cleared_callers import ClearedCallers
+
+if TYPE_CHECKING:
+    from callsieve.serving.bundle.bundle import Bundle
 
 _NONE = no_verdict("no_model")
 
@@ -62,6 +66,7 @@ class Swap:
         epoch_file: str | Path | None = None,
         cleared: ClearedCallers | None = None,
         feed: str = "",
+        bundles: dict[str, Bundle] | None = None,
     ) -> None:
         """Creates a swap without a scorer.
 
@@ -74,6 +79,7 @@ class Swap:
                 one.
             cleared: cleared callers, whose calls pass.
             feed: pins the feed of the records, as for `Scorer.load`.
+            bundles: the last bundle by its model id, for swaps that share its memory; empty at first.
 
         Raises:
             ValueError: if the epoch file does not hold an epoch, or the feed is unknown.
@@ -83,7 +89,7 @@ class Swap:
         self._history: History | None = None
         self._trusted, self._registers, self._cleared = tuple(trusted), registers, cleared
         self._policy = pin_feed(policy or read_policy(), feed)
-        self._columns = columns
+        self._columns, self._bundles = columns, bundles
         self._file = Path(epoch_file) if epoch_file is not None else None
         self._kept = _read_epoch(self._file)
         self._epoch = max(minimum_epoch, self._kept)
@@ -137,6 +143,10 @@ class Swap:
                     columns=None if self._columns is None else self._columns(),
                     minimum_epoch=self._epoch,
                 )
+                if self._bundles is not None:
+                    if scorer.bundle.model_id not in self._bundles:
+                        self._bundles.clear()
+                    scorer.bundle = self._bundles.setdefault(scorer.bundle.model_id, scorer.bundle)
                 own = [name.removeprefix(OWN) for name in own_columns(scorer.features)]
                 if own and scorer.columns is None:
                     raise BundleError(

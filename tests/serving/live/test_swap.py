@@ -56,6 +56,16 @@ def test_a_valid_bundle_is_put_in_service(swap, bundles, calls):
     assert repr(swap.explain(History(), calls[0])) == repr(scorer.explain(History(), calls[0]))
 
 
+def test_swaps_share_the_memory_of_a_bundle_and_no_scores(bundles, calls):
+    shared = {}
+    first, second = (Swap(trusted=small.TRUSTED, bundles=shared) for _ in range(2))
+    for name in ("5", "6"):
+        scorers = [swap.load(bundles / name) for swap in (first, second)]
+        assert scorers[0].bundle is scorers[1].bundle and list(shared.values()) == [scorers[0].bundle]
+        assert scorers[0].networks is not scorers[1].networks
+        assert repr(scorers[1].score(History(), calls[0])) == repr(scorers[0].score(History(), calls[0]))
+
+
 def test_a_refused_bundle_leaves_the_last_good_bundle(swap, bundles):
     good = swap.load(bundles / "6")
     for folder, rule in (("broken", "SHA-256"), ("nowhere", "missing"), ("5", "epoch must be at least 6, got 5")):
