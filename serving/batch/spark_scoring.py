@@ -33,12 +33,12 @@ from .output_keys import read_callee_keys, with_callee_keys
 from .shard_scoring import by_action
 from .table_rules import rule_column, rules_met
 from .vector_files import TRAINING
-from .verdict_file import statuses
+from .verdict_file import DETAILS, verdict_details
 
 VERDICT = (
     "start long, caller string, callee string, score double, action tinyint, rules string, banded tinyint, met long, "
-    "silent string, filled boolean, broken boolean, status string, message string"
-)
+    "silent string, filled boolean, broken boolean, "
+) + ", ".join(f"{name} string" for name in DETAILS)
 
 
 def write_vectors(calls: Path, layout: str, out: Path, *, threads: int, progress: Progress) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def score(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict[str,
     if out is not None:
         words = ", ".join(f"'{word}'" for word in ACTIONS)
         columns = ("start", "caller", "callee", "score probability", f"array({words})[action] action", "rules")
-        spark.write(scored.selectExpr(*columns, "status", "message"), str(out))
+        spark.write(scored.selectExpr(*columns, *DETAILS), str(out))
     scored.unpersist()
     return summary(scorer, declaration, (feed, shift), figures, {})
 
@@ -261,7 +261,7 @@ def verdicts(
     covered = covered_rows(identity["start"].to_numpy(), set(days), scorer.policy.history_days)
     scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed, shift=shift, threads=1)
     stale = identity["start"].to_numpy() > scorer.valid_until_ms
-    status, message = statuses(scorer, rows, scores, covered, stale)
+    details = verdict_details(scorer, identity, rows, scores, covered, stale)
     if callees is not None:
         identity = with_callee_keys(identity, _callee_keys(callees))
     return pa.table(
@@ -275,8 +275,7 @@ def verdicts(
             "silent": pa.array(scorer.abstaining_strata(rows, feed), pa.string()),
             "filled": covered,
             "broken": np.isnan(scores.raw),
-            "status": pa.array(status, pa.string()),
-            "message": pa.array(message, pa.string()),
+            **details,
         }
     )
 
