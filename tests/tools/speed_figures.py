@@ -10,9 +10,7 @@ from typing import Any
 
 Output = Mapping[str, Any]
 Figures = dict[str, str]
-PUBLISHED = (
-    "lleaves 1.3 9.6, treelite 28, ONNX Runtime 11 and LightGBM 52 (README of lleaves); timber 0.6 about 2 (50 trees)"
-)
+PUBLISHED = "lleaves 9.6, ONNX Runtime 11, treelite 28, LightGBM 52 (README of lleaves); timber about 2 (50 trees)"
 
 
 def starting(output: Output) -> Figures:
