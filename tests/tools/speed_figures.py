@@ -15,10 +15,11 @@ PUBLISHED = "lleaves 9.6, ONNX Runtime 11, treelite 28, LightGBM 52 (README of l
 
 def starting(output: Output) -> Figures:
     """Returns time and memory of a start, beside an empty Python, and what a reload costs."""
-    starts = {"import": output["import"], "loaded shipped scorer": output["load"], "first verdict": output["verdict"]}
+    labels = {"import": "import", "import names": "import of five names"}
+    labels |= {"load": "loaded shipped scorer", "verdict": "first verdict"}
     figures = {
         label: f"{row['cpu_ms']:.0f} ms of processor, {row['times_empty_cpu_ms']:.1f} times empty; {row['mb']:.0f} MB"
-        for label, row in starts.items()
+        for label, row in ((labels[name], output[name]) for name in labels)
     }
     reload = output["reload"]
     return figures | {

@@ -31,6 +31,7 @@ VERDICT += "; scorer.score(history, intake(Call(1775001600.0, '13800138000', '13
 STARTS = {
     "empty": "pass",
     "import": "import callsieve.serving",
+    "import names": "from callsieve.features import Call, History, Intake, Key; from callsieve.serving import Scorer",
     "load": LOAD,
     "verdict": LOAD + VERDICT,
     "load all": LOAD + "; scorer.bundle.second.prepare()",
