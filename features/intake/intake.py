@@ -61,6 +61,8 @@ class Intake:
     ) -> None:
         if numbers not in ("written", "codes"):
             raise ValueError(f"numbers must be 'written' or 'codes', got {numbers!r}")
+        if not isinstance(key, Key):
+            raise TypeError(f"key must be a Key, from read_key or Key.generate, got {type(key).__name__}")
         if key.purpose != "records":
             raise ValueError(f"key must be one for records, got one for {key.purpose}")
         if remember < 1:

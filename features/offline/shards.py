@@ -149,9 +149,7 @@ def read_manifest(path: Path, identity: Mapping[str, object]) -> dict[str, Any] 
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     for name, value in identity.items():
         if manifest.get(name) != value:
-            raise ValueError(
-                f"{folder}: its unfinished run has another {name}; expected the same input, or a new folder"
-            )
+            raise ValueError(f"{folder}: its run differs in {name}; expected the same input, or a new folder")
     return manifest
 
 

@@ -303,6 +303,8 @@ class History:
         Pass the time of the host's clock, not the start of a call: after a start hours ahead, all calls would be behind
         for hours.
         """
+        if not isinstance(at, int):
+            raise TypeError(f"at: expected whole milliseconds, as round(1000 * time.time()), got {type(at).__name__}")
         self._moment.advance(at)
         self._driver.advance(at)
 

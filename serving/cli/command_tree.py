@@ -8,6 +8,7 @@ tree prints what it returns.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -159,7 +160,9 @@ def run(root: Any) -> None:
         root(default_map=configuration(root))
     except ModuleNotFoundError as error:
         console.fail(_missing(error))
-    except (ValueError, OSError, ImportError) as error:
+    except OSError as error:
+        console.fail(os_fault(error))
+    except (ValueError, ImportError) as error:
         console.fail(str(error))
     except KeyboardInterrupt:
         sys.exit(_interrupted())
@@ -167,6 +170,23 @@ def run(root: Any) -> None:
         if end.code == INTERRUPTED:
             _interrupted()
         raise
+
+
+def os_fault(error: OSError) -> str:
+    """Returns the fault of the operating system in one line: the path, and what is wrong with it.
+
+    >>> os_fault(FileNotFoundError(2, "No such file or directory", "cdr.csv"))
+    'cdr.csv: not found'
+    """
+    if not error.strerror or not isinstance(error.filename, str):
+        return str(error)
+    words = {
+        errno.ENOENT: "not found",
+        errno.EISDIR: "it is a folder, expected a file",
+        errno.ENOTDIR: "a part of this path is a file, expected a folder",
+        errno.EACCES: "this user may not read or write it",
+    }
+    return f"{error.filename}: {words.get(error.errno or 0, error.strerror)}"
 
 
 def _missing(error: ModuleNotFoundError) -> str:

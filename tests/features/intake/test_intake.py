@@ -442,6 +442,8 @@ def test_something_else_than_a_call_or_a_table_is_named():
             take(frame)
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(Intake(KEY))
+    with pytest.raises(TypeError, match=r"^key must be a Key, from read_key or Key.generate, got str$"):
+        Intake("secret")
 
 
 NO_ZONE = r"^unknown time zone '.*', expected one such as 'Asia/Shanghai'$"

@@ -181,9 +181,7 @@ def test_finished_work_is_not_repeated(world_folder, tmp_path):
     first, before = write_shards(source, out), finished_files(out)
     assert write_shards(source, out) == first
     assert finished_files(out) == before
-    with pytest.raises(
-        ValueError, match="its unfinished run has another features; expected the same input, or a new folder"
-    ):
+    with pytest.raises(ValueError, match="its run differs in features; expected the same input, or a new folder"):
         write_shards(source, out, features=NAMES[:2])
     with pytest.raises(ValueError, match=r"memory: expected [\d,]+ bytes or more, got 0$"):
         write_shards(tmp_path / "calls.parquet", tmp_path / "none", memory=0)

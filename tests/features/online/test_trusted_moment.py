@@ -63,6 +63,8 @@ def test_observed_calls_ahead_do_not_move_a_full_history():
     """A full history drops its oldest calls; the moment up to which they have expired is not that of a wrong clock."""
     history = History(calls=20, numbers=50)
     history.advance(START)
+    with pytest.raises(TypeError, match=r"at: expected whole milliseconds, as .*, got float"):
+        history.advance(START / 1000)
     for i in range(20):
         history.observe(as_keyed_call(at(START + i * 1000, callee=f"n{i}")))
     history.advance(START + 60_000)

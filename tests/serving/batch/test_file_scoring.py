@@ -219,7 +219,7 @@ def test_a_killed_run_is_resumed_with_equal_bytes(file, site, tmp_path, monkeypa
     assert run.returncode == -signal.SIGKILL
     assert not killed.exists()
     if file != "_intake.json":  # keyed calls are the same for every model
-        with pytest.raises(ValueError, match="its unfinished run has another model; expected the same input"):
+        with pytest.raises(ValueError, match="its run differs in model; expected the same input"):
             other_model(site, killed, tmp_path)
     assert score(site, killed, threads=1)["resumed"]
     assert not work.exists()

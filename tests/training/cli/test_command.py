@@ -233,7 +233,7 @@ def test_a_repeated_features_command_keeps_its_shards(command_json, command_erro
     assert command_json(*words) == value
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == times
     source.write_text(source.read_text() + rows[0] + "\n")
-    assert "its unfinished run has another size; expected the same input, or a new folder" in command_error(*words)
+    assert "its run differs in size; expected the same input, or a new folder" in command_error(*words)
 
 
 def write_inputs(folder):
@@ -266,14 +266,14 @@ def test_a_changed_input_is_refused_in_an_unfinished_folder(command_json, comman
     words = write_inputs(tmp_path)
     assert command_json(*words)["calls"] == command_json(*words)["calls"] == 1200
     change(tmp_path)
-    assert f"its unfinished run has another {what}; expected the same input, or a new folder" in command_error(*words)
+    assert f"its run differs in {what}; expected the same input, or a new folder" in command_error(*words)
 
 
 def test_a_resumed_command_refuses_another_quarantine(command_json, command_error, tmp_path):
     words = write_inputs(tmp_path)
     command_json(*words)
     for option, what in ((("--strict",), "strict"), (("--quarantine", tmp_path / "rows"), "quarantine")):
-        assert f"its unfinished run has another {what}" in command_error(*words, *option)
+        assert f"its run differs in {what}" in command_error(*words, *option)
 
 
 def test_train_on_vectors_selects_rows(run_command, tmp_path):
