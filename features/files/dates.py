@@ -80,5 +80,5 @@ def time_zone(name: str) -> ZoneInfo:
     """
     try:
         return ZoneInfo(name)
-    except (OSError, LookupError, ValueError) as error:  # LookupError: ZoneInfoNotFoundError
+    except (OSError, LookupError, ValueError, TypeError) as error:  # LookupError: ZoneInfoNotFoundError
         raise ValueError(f"unknown time zone {name!r}, expected one such as 'Asia/Shanghai'") from error

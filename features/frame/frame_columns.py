@@ -12,6 +12,7 @@ import pandas as pd
 import phonenumbers
 import pyarrow as pa
 
+from callsieve.features.files.dates import time_zone
 from callsieve.features.reading.checked_cells import check_types, decode
 from callsieve.features.reading.layouts import CATEGORIES, DEFAULT_ZONE, NUMBERS, ROLES, TEXTS, Layout, read_layout
 from callsieve.features.reading.quarantine import BAD_TIME
@@ -44,6 +45,7 @@ def layout_of(columns: Columns, frame: pd.DataFrame, zone: str | None, numbers: 
     else:
         raise TypeError(f"columns must be a dict of role: column, or a layout, got {type(columns).__name__}")
     if zone is not None:
+        time_zone(zone)
         layout = replace(layout, clock_zone=zone, hours_zone=zone)
     if numbers is not None:
         layout = replace(layout, numbers=numbers)
@@ -62,6 +64,10 @@ def _mapped(own: Mapping[str, Any], frame: pd.DataFrame, *, own_names: bool) -> 
     if missing:
         what = f"columns: no column for {', '.join(missing)}"
         raise ValueError(what if own_names else f"{what}; map own names, as in columns={{'start': 'CALL_TIME', ...}}")
+    if own[sides[0]] == own[sides[1]]:
+        raise ValueError(
+            f"columns: {sides[0]} and {sides[1]} are both mapped to {own[sides[0]]!r}, expected two columns"
+        )
     for role, name in own.items():
         if name not in frame:
             raise ValueError(f"columns: {role!r} is mapped to {name!r}, which is not a column of the DataFrame")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from callsieve.features.reading.checked_cells import LONG
+
 MOST = 0.5  # share of rows from which a column is unlikely
-LONG = {"talk": 3 * 3600.0, "ring": 600.0}
-"""Seconds that the median of a real network does not reach; in milliseconds, it exceeds them."""
 
 
 class ArrowTable(Protocol):

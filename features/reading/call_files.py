@@ -8,6 +8,7 @@ over the whole file.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from callsieve.features.files.pipeline import one_ahead
 from callsieve.features.keys.tokens import Key
 from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS
 
-from .checked_cells import check_types, decode, schema
+from .checked_cells import LONG, check_types, decode, schema
 from .delimited import Batch, MatchColumns, read_lines
 from .layouts import Layout, matching_layouts, read_layout
 from .quarantine import CONFLICTING_DUPLICATE, DUPLICATE, Faults, Quarantine, check_any_valid
@@ -33,6 +34,7 @@ __all__ = ["Layout", "ReadResult", "read_calls", "read_layout", "write_table"]
 
 BATCH_ROWS = 1 << 17
 DAY = 86400.0
+FEWEST_TIMED = 100  # times from which their median says something about the unit
 OWN_LAYOUT = "write a layout whose [columns] and `dropped` name all columns of the file"
 BytesRead = Callable[[int, int], None]
 """A callback that receives the bytes read so far and the bytes in all."""
@@ -111,9 +113,11 @@ def read_batches(
 
     Args:
         invalid: takes the invalid rows.
+    Raises: ValueError: also if half of the calls ring for more than ten minutes, or talk for more than three hours.
     """
     size, columns = path.stat().st_size, dict[str, tuple[str, ...]]()
     latest = time.time() + DAY  # of a valid call, in Unix seconds
+    timed, longer = Counter[str](), Counter[str]()
 
     def match(names: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         try:
@@ -132,10 +136,20 @@ def read_batches(
     for (cells, rows, broken, done), calls, faults in one_ahead(decoded, _batches(path, layout, match)):
         roles = {name: role for role, names in reversed(columns.items()) for name in names}
         invalid.add(rows, faults, cells, roles, broken=broken)
+        for name, longest in LONG.items():
+            seconds = calls[name].to_numpy()
+            timed[name] += int(np.count_nonzero(seconds > 0))
+            longer[name] += int(np.count_nonzero(seconds > longest))
         valid = faults.which == 0
         yield (calls, rows) if valid.all() else (calls.filter(pa.array(valid)), rows[valid])
         if progress is not None:
             progress(done, size)
+    for name, count in timed.items():
+        if count >= FEWEST_TIMED and 2 * longer[name] > count:
+            raise ValueError(
+                f"{path.name}: half of the calls with a {name} time have one of more than {LONG[name]:,.0f} s: {name} "
+                "is in seconds, so divide milliseconds by 1000"
+            )
 
 
 def without_duplicates(calls: pa.Table, rows: Int64s, layout: Layout, invalid: Quarantine) -> pa.Table:

@@ -31,6 +31,8 @@ from .quarantine import (
 
 LONGEST_CALL = 10 * 86400.0
 """Longest valid ring or talk in seconds."""
+LONG = {"talk": 3 * 3600.0, "ring": 600.0}
+"""Seconds that the median of a real network does not reach; in milliseconds, it exceeds them."""
 
 _COUNT = r"^[+-]?\d+(\.\d*)?$"
 _LOCAL = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?$"
@@ -127,7 +129,7 @@ def _time(column: pa.Array, role: str, layout: Layout, latest: float, faults: Fa
     """Returns Unix milliseconds (UTC); NaN where a cell is empty or invalid."""
     column = _text_or_number(column)
     at = _milliseconds(column, layout)
-    expected = " or ".join(_FORMATS[name] for name in layout.formats)
+    expected = " or ".join(_FORMATS.get(name, f"a time written as {name}") for name in layout.formats)
     unread = np.isnan(at) & (_present(column) if role != "start" else True)
     faults.mark(unread, BAD_TIME, role, expected)
     first, last = (datetime.fromtimestamp(t, UTC).date() for t in (layout.earliest, latest))
@@ -145,7 +147,11 @@ def _milliseconds(column: pa.Array, layout: Layout) -> Floats:
     at, unread = np.full(len(column), np.nan), len(column) - column.null_count
     patterns = {"iso": ((_LOCAL, None), (_OFFSET, "UTC")), "unix": ((_COUNT, None),)}
     for name in layout.formats:
-        for pattern, zone in patterns[name]:
+        if name not in patterns and unread:
+            open_cells = np.isnan(at) & column.is_valid().to_numpy(zero_copy_only=False)
+            at[open_cells] = _instants(_parsed(column.filter(pa.array(open_cells)), name), layout)
+            unread = int(np.isnan(at).sum()) - column.null_count
+        for pattern, zone in patterns.get(name, ()):
             if not unread:
                 break
             like = pc.match_substring_regex(column, pattern).fill_null(False)
@@ -157,6 +163,16 @@ def _milliseconds(column: pa.Array, layout: Layout) -> Floats:
                 instants = _cast(texts, pa.timestamp("us", zone))
                 at[like.to_numpy(zero_copy_only=False)] = _instants(instants, layout)
     return at
+
+
+def _parsed(texts: pa.Array, form: str) -> pa.Array:
+    """Returns texts as timestamps; null where a text has another form, or is no day of the calendar."""
+    import pandas as pd  # Arrow's own parser reads 30 February as 2 March
+
+    moments = pd.to_datetime(pd.Series(texts.to_pylist(), dtype=object), format=form, errors="coerce", utc="%z" in form)
+    zone = "UTC" if "%z" in form else None
+    instants = pa.array(moments.dt.tz_localize(None).to_numpy(), from_pandas=True)
+    return instants.cast(pa.timestamp("us")).cast(pa.timestamp("us", zone))
 
 
 def _counted(column: pa.Array, layout: Layout) -> Floats:

@@ -141,6 +141,8 @@ def _names(path: Path, text: bytes, header: Sequence[str], fewest: int) -> tuple
     if not any(names):
         raise ValueError(f"{path.name}: the first line has no column names, expected a header line")
     separator = next((mark for mark in _OTHER_SEPARATORS if len(names) == 1 and mark in names[0]), None)
+    if text.startswith((b'{"', b"[{")):
+        raise ValueError(f"{path.name}: the file looks like JSON, expected CSV with a header line, or Parquet")
     if separator is not None:
         raise ValueError(f"{path.name}: the header line is separated by {separator!r}, expected commas")
     return names, end
@@ -149,7 +151,7 @@ def _names(path: Path, text: bytes, header: Sequence[str], fewest: int) -> tuple
 def _header(line: bytes, file: str) -> str:
     """Returns the first line as text; raises ValueError if it cannot be a header line."""
     if not _is_utf8(line):
-        raise ValueError(f"{file}: the first line is not UTF-8 text, expected a header line")
+        raise ValueError(f"{file}: the first line is not UTF-8 text, expected a header line; save the file as UTF-8")
     if b"\r" in line.rstrip(b"\r\n"):
         raise ValueError(f"{file}: the first line contains a carriage return, expected lines that end in LF or CRLF")
     if len(line) > _LONGEST_HEADER:

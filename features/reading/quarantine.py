@@ -231,7 +231,7 @@ REASONS, WORDS = 3, 3  # that a message names
 LONGEST_WORD, MOST_DIGITS = 20, 2  # of a word that a message shows: no telephone number is so short
 
 HINTS = {
-    BAD_TIME: "name how the file writes times under `formats`; in a layout of calls, in [clock]",
+    BAD_TIME: "name how the file writes times under `formats`, as %d/%m/%Y %H:%M:%S; in a layout of calls, in [clock]",
     TIME_OUT_OF_RANGE: "check the clock of the layout: unit, epoch, earliest",
     END_BEFORE_START: "check which columns are `start` and `end` under [columns]",
     MISSING_CALLEE: "name the column of the called number under [columns] as `callee`",

@@ -48,6 +48,8 @@ _KEYS = frozenset(
     ("about", "numbers", "header", "least_columns", "hours_zone", "missed", "complaints", "checks", *_SETS, *_TABLES)
 )
 _CLOCK_KEYS = frozenset(("zone", "formats", "unit", "epoch", "earliest"))
+_DIRECTIVES = re.compile(r"(?=.*%[Yy])(?=.*%[mbB])(?=.*%d)(?:[^%]|%[YymbBdHIMSfpz])*")
+"""Forms of times with a whole date: the directives of Python's `strptime` that one can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Layout:
     names the columns of a file without a header line, which has at least the first `least_columns` of them. `own_side`
     columns describe the subscriber, so they apply only to calls that the subscriber makes.
 
-    Times without an offset are read in `clock_zone`; numbers count `unit` seconds from `epoch` (Unix seconds).
+    Times without an offset are read in `clock_zone`; numbers count `unit` seconds from `epoch` (Unix seconds). Of
+    `formats`, the first that fits applies: "iso", "unix", or a form such as "%d/%m/%Y %H:%M:%S".
     `hours_zone` is the time zone of local hours and days of these calls. `missed` is the talk time that means "not
     answered". `constants` are facts of every row of the source, including a party's class if its numbers are codes.
     `before_last` maps a role of text to a character: only the part of a cell before its last occurrence counts, and a
@@ -166,19 +169,19 @@ def _layout(name: str, declared: Mapping[str, Any]) -> Layout:
         raise ValueError(f"unknown key {min(unknown)!r}")
     optional_keys: dict[str, Any] = {key: declared[key] for key in ("about", "numbers", "missed") if key in declared}
     for key in _SETS:
-        optional_keys[key] = frozenset(declared.get(key, ()))
+        optional_keys[key] = frozenset(_names(declared.get(key, ()), key))
     for key in ("epoch", "earliest"):
         if key in clock:
             optional_keys[key] = _unix_seconds(clock[key])
-    header = tuple(declared.get("header", ()))
+    header = _names(declared.get("header", ()), "header")
     return Layout(
         name=name,
-        columns={role: tuple(names) for role, names in declared["columns"].items()},
+        columns={role: _names(names, f"columns: {role}") for role, names in declared["columns"].items()},
         header=header,
         least_columns=declared.get("least_columns", len(header)),
         clock_zone=clock.get("zone", DEFAULT_ZONE),
         hours_zone=declared.get("hours_zone", DEFAULT_ZONE),
-        formats=tuple(clock.get("formats", ("iso", "unix"))),
+        formats=_names(clock.get("formats", ("iso", "unix")), "formats"),
         unit=_UNITS[clock.get("unit", "s")],
         constants=declared.get("constants", {}),
         values=declared.get("values", {}),
@@ -187,11 +190,19 @@ def _layout(name: str, declared: Mapping[str, Any]) -> Layout:
     )
 
 
+def _names(declared: Any, key: str) -> tuple[str, ...]:
+    if isinstance(declared, str):
+        raise ValueError(f"{key}: expected a list, such as [{declared!r}], got a text")
+    return tuple(declared)
+
+
 def _checked(layout: Layout) -> Layout:
     roles = {*layout.columns, *layout.constants, *layout.optional, *layout.joined, *layout.own_side}
     _check_listed("role", roles, ROLES)
     _check_listed("numbers", [layout.numbers], ("written", "codes"))
-    _check_listed("format of times", layout.formats, ("iso", "unix"))
+    for form in layout.formats:
+        if form not in ("iso", "unix") and not _DIRECTIVES.fullmatch(form):
+            raise ValueError(f"formats: expected iso, unix, or a date and time such as %d/%m/%Y %H:%M, got {form!r}")
     _check_listed("role with values", layout.values, CATEGORIES)
     _check_listed("role with before_last", layout.before_last, TEXTS)
     for role, mark in layout.before_last.items():

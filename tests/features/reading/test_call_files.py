@@ -241,6 +241,9 @@ def test_a_layout_file_of_the_user_is_read(tmp_path):
     [
         ("hours_zone = 'Asia/Nowhere'", "unknown time zone 'Asia/Nowhere'"),
         ("colour = 'red'", "unknown key 'colour'"),
+        ("dropped = 'id'", r"dropped: expected a list, such as \['id'\], got a text"),
+        ("[clock]\nformats = ['%d/%m %H:%M']", "formats: expected iso, unix, or a date and time such as %d/%m/%Y"),
+        ("[clock]\nformats = ['%d/%m/%Y %Q']", "formats: expected iso, unix, or a date and time such as %d/%m/%Y"),
         ("numbers = 'secret'", "numbers must be one of codes, written, got 'secret'"),
         ("optional = ['start']", "a layout must have a column for start"),
         ("[values.outcome]\nx = 'gone'", "value of outcome must be one of"),
@@ -253,6 +256,32 @@ def test_an_invalid_layout_is_refused(tmp_path, change, message):
     path.write_text(f"{change}\n[columns]\nstart = ['t']\ncaller = ['a']\ncallee = ['b']\n")
     with pytest.raises(ValueError, match=message):
         read_layout(path)
+
+
+def test_times_are_read_as_the_layout_says_they_are_written(tmp_path):
+    layout = tmp_path / "own.toml"
+    layout.write_text(
+        'optional = ["ring", "talk"]\n[clock]\nformats = ["%Y%m%d%H%M%S", "%d/%m/%Y %H:%M", "iso"]\n'
+        '[columns]\nstart = ["t"]\ncaller = ["a"]\ncallee = ["b"]\n'
+    )
+    times = ("20250301080009", "01/03/2025 08:00", "2025-03-01 08:00:01", "30/02/2025 08:00", "01/03/25 08:00", "x")
+    (tmp_path / "c.csv").write_text("t,a,b\n" + "".join(f"{time},1,2\n" for time in times))
+    result = read_calls(tmp_path / "c.csv", read_layout(layout))
+    seconds = [start.second for start in result.table["start"].to_pylist()]
+    assert (seconds, result.quarantined) == ([9, 0, 1], {"bad_time": 3})
+    assert result.table["start"][0].as_py() == datetime(2025, 3, 1, 0, 0, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("unit", "rows"), [(1, 100), (1000, 99)])
+def test_durations_in_milliseconds_are_refused_for_a_whole_file(tmp_path, unit, rows):
+    def written(unit, rows):
+        lines = (f"2020-01-01T00:{row // 60:02}:{row % 60:02}Z,1,2,{8 * unit},{90 * unit}\n" for row in range(rows))
+        (tmp_path / "c.csv").write_text("start,caller,callee,ring,talk\n" + "".join(lines))
+        return read_calls(tmp_path / "c.csv", read_layout("callsieve"))
+
+    assert written(unit, rows).accepted == rows  # seconds; or too few calls to tell
+    with pytest.raises(ValueError, match="half of the calls with a talk time have one of more than 10,800 s: talk is"):
+        written(1000, 100)
 
 
 # Bad rows
@@ -477,7 +506,8 @@ def test_a_truncated_gzip_file_gives_the_rows_before_the_cut(lost):
         (b"caller,callee,start\r1,2,3\r", "the first line contains a carriage return, expected lines that end"),
         (gzip.compress(b"caller,callee\n", mtime=0)[:2], TRUNCATED),
         (gzip.compress(b"caller,callee\n", mtime=0)[:12], TRUNCATED),
-        (b"caller,\xff\n", "the first line is not UTF-8 text, expected a header line"),
+        (b"caller,\xff\n", "the first line is not UTF-8 text, expected a header line; save the file as UTF-8"),
+        (b'{"caller": 1, "callee": 2}\n', "the file looks like JSON, expected CSV with a header line, or Parquet"),
         (b" ,\n", "the first line has no column names, expected a header line"),
     ],
 )

@@ -179,6 +179,15 @@ OF_CALLS = {
     "an unknown layout": (lambda: with_options(columns="plaine"), "layout must be one of"),
     "a number as columns": (lambda: with_options(columns=3), "dict of role: column, or a layout, got int"),
     "an unknown zone": (lambda: with_options(zone="Asia/Beijing"), "unknown time zone 'Asia/Beijing'"),
+    "an unknown zone of local times": (
+        lambda: features(_options={"zone": "Mars"}, start=["2026-03-01 09:00"] * 2),
+        "unknown time zone 'Mars', expected one such as 'Asia/Shanghai'",
+    ),
+    "a number as zone": (lambda: with_options(zone=8), "unknown time zone 8, expected one such as"),
+    "one column for caller and callee": (
+        lambda: with_options(columns={"caller": "caller", "callee": "caller", "start": "start"}),
+        "are both mapped to 'caller', expected two columns",
+    ),
     "no country": (lambda: with_options(country="UK"), "ISO code such as 'CN' or 'GB', got 'UK'"),
     "an unknown feature": (lambda: with_options(features=("calls",)), "names of the catalogue, got calls"),
     "a feature as text": (
