@@ -31,7 +31,8 @@ class OwnFiles:
     """An operator's own files, in place of a folder of keyed tables."""
 
     calls: Annotated[
-        Path | None, typer.Option("--calls", help="File of call records to learn from; needs --complaints or --checks.")
+        Path | None,
+        typer.Option("--calls", help="File of call records; a training also needs --complaints or --checks."),
     ] = None
     layout: LayoutName = "callsieve"
     complaints: ComplaintFile = None

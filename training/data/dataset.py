@@ -135,7 +135,7 @@ def make_dataset(
     )
 
 
-def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
+def read_dataset(folder: str | Path, purpose: str = "training", *, labels: bool = True) -> Dataset:
     """Reads a data set from a folder of Parquet files.
 
     `calls` must exist, and `complaints` or `findings`. `lists`, `truth`, `exclusions`, `register_recycled`,
@@ -149,11 +149,12 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
 
     Args:
         purpose: what the data are used for; a declaration must permit it (`serving/custody/purposes.py`).
+        labels: whether a folder without complaints and findings is refused. An adaptation can begin without both.
     Raises:
         ValueError: in one line, if a file or a column is missing, or the folder is declared for other purposes.
     """
     folder = Path(folder)
-    check_folder(folder)
+    check_folder(folder, labels=labels)
     all_calls = read_keyed(folder / "calls.parquet").sort_by("start")
     declaration = require_purpose(folder, purpose)
     unexpired = expiry_filter(declaration, folder)
@@ -181,15 +182,17 @@ def read_dataset(folder: str | Path, purpose: str = "training") -> Dataset:
     return replace(dataset, purpose=declaration.in_record(purpose), folder=folder)
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, *, labels: bool = True) -> None:
     """Checks that a folder holds the files that a training needs, before any of them is read.
 
+    Args:
+        labels: as for `read_dataset`.
     Raises:
         ValueError: in one line, if the folder or a file is missing.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: not found; expected a folder of keyed calls, complaints and findings (Parquet)")
-    for names in (("calls.parquet",), ("complaints.parquet", "findings.parquet")):
+    for names in (("calls.parquet",), ("complaints.parquet", "findings.parquet"))[: 1 + labels]:
         if not any((folder / name).is_file() for name in names):
             raise ValueError(
                 f"{folder / names[0]}: not found; expected keyed calls, and complaints or findings, in this folder"

@@ -66,8 +66,8 @@ def folder_sources(learn: Sequence[Path], certify: Sequence[Path] = ()) -> list[
 
 
 def folder_source(folder: Path, role: Role) -> Source:
-    """Returns a folder of calls as a source of a training."""
-    return Source(str(folder), role, lambda: read_dataset(folder))
+    """Returns a folder of calls as a source of a training or an adaptation; `folder_sources` checks its labels."""
+    return Source(str(folder), role, lambda: read_dataset(folder, labels=False))
 
 
 def _folders_of(path: Path) -> list[Path]:

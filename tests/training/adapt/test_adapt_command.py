@@ -5,7 +5,6 @@ import re
 import shutil
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from callsieve.training.adapt import own_trees
@@ -27,10 +26,8 @@ def folder(tmp_path_factory, empty_store):
     write_base(folder / "base")
     write_world(make_world(), folder / "calls")
     shutil.copyfile(empty_store, folder / "mlflow.db")
-    for name in ("findings", "truth"):
+    for name in ("complaints", "findings", "truth"):
         (folder / "calls" / f"{name}.parquet").unlink()
-    complaints = folder / "calls" / "complaints.parquet"
-    pq.write_table(pq.read_table(complaints).slice(0, 0), complaints)
     return folder
 
 
