@@ -200,6 +200,13 @@ def test_a_missing_section_is_left_out(section, form):
     assert ("The most important features" in text) == (section not in ("model", "all"))
 
 
+def test_only_known_evasions_have_a_section():
+    empty = {"judged_calls": 0, "numbers": 0, "known_group": {"numbers": 0}}
+    for names, shown in ((["no evasion"], False), (["no evasion", "one_ring"], True)):
+        figures = example_figures() | {"attacks": [empty | {"attack": name} for name in names]}
+        assert ("What each evasion gains" in page(figures)) == shown
+
+
 @pytest.mark.parametrize(
     ("section", "missing"),
     [

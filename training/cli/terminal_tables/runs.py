@@ -140,6 +140,7 @@ def headline(figures: RecordedRun | EvaluationFigures, numbers: str, *, refused:
     )
     if figures["attacks"]:
         buckets(figures["buckets"])
+    if len(figures["attacks"]) > 1:  # without known evasions there is one row, which repeats the headline
         attacks(figures["attacks"], numbers)
 
 
