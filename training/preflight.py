@@ -17,6 +17,7 @@ from callsieve.training.data.sources import Source
 from callsieve.training.evidence.funnel import Covered, TooFew, joined_funnel, too_few
 from callsieve.training.model.bands import FEWEST_CERTIFIED_ON
 from callsieve.training.model.folds import CallFolds, assign_folds, training_rows_by_feed
+from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.split import days_of_records
 
 if TYPE_CHECKING:
@@ -82,8 +83,10 @@ def preflight(sources: Sequence[Source], settings: Settings) -> Preflight:
     Reads the folders one by one, and computes no vectors.
 
     Raises:
-        ValueError: in one line, if a folder cannot be read, has too few days, or has no fitting label.
+        ValueError: in one line, if a folder cannot be read, has too few days, or has no fitting label; or if a name of
+            the settings is not that of a feature.
     """
+    feature_columns(settings.features)
     learning = sum(source.role != "certify" for source in sources)
     certifying = sum(source.role != "learn" for source in sources)
     folds = {name: FoldCounts(days=0, innocent=_none(), nuisance=_none()) for name in FEWEST}

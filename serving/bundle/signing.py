@@ -167,8 +167,10 @@ def signer_path(signed: Path, trust: Path | None) -> Path:
             complete; use it only for your own runs.
 
     Raises:
-        ValueError: if the file does not exist.
+        ValueError: if one of the files does not exist.
     """
+    if not signed.exists():
+        raise ValueError(f"{signed}: not found")
     public = trust or signed.parent / SIGNER
     if not public.is_file():
         raise ValueError(f"{public}: no public key; expected --trust FILE with the key that signed {signed.name}")

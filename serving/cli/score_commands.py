@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,6 +78,8 @@ def features(
     Example: callsieve features --calls Master.csv --layout asterisk --out vectors
     """
     if catalogue:
+        of_calls = (field.name for field in fields(VectorOptions))
+        refuse_unused(context, ("calls", "out", *ROW_OPTIONS, *of_calls), "--list")
         return _listed()
     if calls is None or out is None:
         console.fail("features: expected --calls FILE and --out FOLDER, or --list", code=2)

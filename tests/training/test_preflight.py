@@ -97,6 +97,12 @@ def test_the_function_refuses_too_few_groups_too(dataset, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_an_unknown_feature_is_refused_before_the_calls_are_read():
+    unread = Source("gone", "both", lambda: pytest.fail("the calls were read"))
+    with pytest.raises(ValueError, match="features: expected names of the catalogue, got nosuch"):
+        preflight([unread], Settings(features=("call_hour", "nosuch")))
+
+
 def test_folders_are_counted_together(dataset):
     single = preflight([Source("", "both", lambda: dataset)], Settings())
     two = preflight([Source(name, "both", lambda: dataset) for name in "ab"], Settings())

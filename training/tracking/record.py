@@ -134,7 +134,8 @@ def read_record(folder: Path, name: str) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: expected the record of a run: {error}") from None
+        fault = "it is missing" if isinstance(error, FileNotFoundError) else error
+        raise ValueError(f"{path}: expected the record of a run: {fault}") from None
     return values
 
 

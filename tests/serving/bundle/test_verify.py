@@ -73,6 +73,8 @@ def test_the_key_must_be_the_signers(place, tmp_path):
     shutil.copytree(place / "bundle", tmp_path / "bundle")
     with pytest.raises(ValueError, match=r"signer\.pub: no public key; expected --trust FILE"):
         verify(tmp_path / "bundle")
+    with pytest.raises(ValueError, match=r"none: not found$"):
+        verify(tmp_path / "none")
 
 
 def test_another_catalogue_is_refused(place, tmp_path):

@@ -295,6 +295,8 @@ def test_wrong_usage_exits_with_2(run_command):
         ["score", "--bundle"],
         ["nothing"],
         ["features", "--list", "--nothing"],
+        ["features", "--list", "--calls", "calls.csv"],
+        ["features", "--list", "--keep", "id"],
         ["demo", "--seed", "x"],
         ["demo", "--seed", "-1"],
         ["features", "--calls", "calls.csv", "--out", "vectors", "--threads", "-1"],
