@@ -37,6 +37,8 @@ def decode(data: bytes) -> Any:
         return json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
     except RecursionError:
         raise ValueError("must not be nested so deeply") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"expected JSON, {error}") from None
 
 
 def finite(value: Any) -> Any:

@@ -143,6 +143,8 @@ def test_a_missing_head_is_named(log):
     assert places(log) == [HEAD]
     (log / HEAD).write_bytes(b"{}")
     assert messages(log)[HEAD].startswith("not a signed head")
+    (log / HEAD).write_bytes(b"head")
+    assert "expected JSON, " in messages(log)[HEAD]
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (2, 5), (7, 8)])
