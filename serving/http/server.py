@@ -117,10 +117,11 @@ def serve(
         open_live, scorers, bundle, known, log_access=access_log.note, on_stop=access_log.close, on_failure=end
     )
     app = application(service)
-    if "opentelemetry.sdk.trace" in sys.modules:  # started by `opentelemetry-instrument`
-        from .tracing import end_stage, traced
+    if "opentelemetry.sdk.trace" in sys.modules:  # MLflow imports it, too
+        from .tracing import end_stage, is_instrumented, traced
 
-        app, scorers.end_stage = traced(app), end_stage
+        if is_instrumented():
+            app, scorers.end_stage = traced(app), end_stage
     server = configured(app, host, port, uds, tls)
     address = str(uds) if uds is not None else f"{host}:{port}"
     _LOG.info("start: callsieve %s on %s, state in %s", version("callsieve"), address, state)

@@ -24,6 +24,13 @@ _stage_began: ContextVar[int] = ContextVar("stage_began")  # Unix ns; unset outs
 tracer = trace.get_tracer("callsieve")
 
 
+def is_instrumented() -> bool:
+    """Returns whether this process exports spans, as under `opentelemetry-instrument`."""
+    from opentelemetry.sdk.trace import TracerProvider  # the extra has the API alone
+
+    return isinstance(trace.get_tracer_provider(), TracerProvider)
+
+
 def end_stage(stage: str, verdict: Verdict | None = None) -> None:
     """Exports the span of a stage that ends now, as a child of the request's span. Never raises.
 

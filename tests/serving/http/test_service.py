@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import itertools
 import json
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -245,7 +244,6 @@ def test_a_slow_kernel_and_lost_state_are_logged_and_a_failure_is_raised(
         wait_until(lambda: service.live or service.failure)
         service.stop()
 
-    monkeypatch.delitem(sys.modules, "opentelemetry.sdk.trace", raising=False)  # MLflow imports it
     monkeypatch.setattr(server, "application", lambda service: service)
     monkeypatch.setattr(server, "configured", lambda service, *_: SimpleNamespace(run=lambda: run(service)))
     monkeypatch.setattr(server, "shorten_pauses", lambda: None)

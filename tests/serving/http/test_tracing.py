@@ -98,6 +98,12 @@ def test_a_failing_span_processor_costs_no_verdict(answer, monkeypatch):
     end_stage("vector")  # outside a request
 
 
+def test_a_process_exports_spans_only_if_it_has_a_provider(monkeypatch):
+    assert not tracing.is_instrumented()  # although the SDK is imported, as by MLflow
+    monkeypatch.setattr(trace, "get_tracer_provider", TracerProvider)
+    assert tracing.is_instrumented()
+
+
 def test_a_service_without_traces_imports_none():
     code = "import sys, callsieve.serving.http.server; sys.exit('opentelemetry' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
