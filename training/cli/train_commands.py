@@ -138,7 +138,12 @@ class TrainOptions(RecordOptions):
         """Returns the settings of a training that also learns from the own columns of these names."""
         from callsieve.serving.batch.vector_files import feature_names
         from callsieve.training.model.settings import read_parameters
+        from callsieve.training.own.own_estimator import make_estimator
 
+        if self.estimator:
+            make_estimator(
+                self.estimator, seed=0
+            )  # a wrong name ends the command before it reads calls and makes a folder
         return replace(
             self.plain_settings(),
             features=feature_names(self.only) + own_names,
