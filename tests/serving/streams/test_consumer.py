@@ -121,6 +121,7 @@ def expected(swap_of, tmp_path_factory):
 
 
 @pytest.mark.source("L32", by="serving/streams/consumer.py")
+@pytest.mark.source("L32", by="serving/live/memory.py")
 @pytest.mark.parametrize("step", ["before delivery", "after delivery", "before commit"])
 @pytest.mark.parametrize("batch", [1, 4, 7])
 def test_a_consumer_that_dies_at_any_step_leaves_nothing_lost_or_doubled(step, batch, swap_of, expected, tmp_path):
