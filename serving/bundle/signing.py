@@ -169,9 +169,9 @@ def signer_path(signed: Path, trust: Path | None) -> Path:
     Raises:
         ValueError: if one of the files does not exist.
     """
-    if not signed.exists():
-        raise ValueError(f"{signed}: not found")
     public = trust or signed.parent / SIGNER
     if not public.is_file():
+        if not signed.exists():
+            raise ValueError(f"{signed}: not found")
         raise ValueError(f"{public}: no public key; expected --trust FILE with the key that signed {signed.name}")
     return public

@@ -15,7 +15,7 @@ HEAVY = {
     "rich", "scipy", "sklearn", "sqlalchemy", "typer",
 }  # fmt: skip
 # Packages of the HTTP service.
-WEB = {"anyio", "msgspec", "prometheus_client", "starlette", "uvicorn"}
+WEB = {"anyio", "httptools", "msgspec", "prometheus_client", "starlette", "uvicorn"}
 TABLES = ("intake_table", "keyed_table", "number_cache", "table_steps", "text_columns")
 READERS = ("call_files", "checked_cells", "delimited", "quarantine")
 # Packages that a file or folder outside training may import at import time, besides the standard library.

@@ -171,8 +171,8 @@ def test_a_certificate_that_cannot_serve_is_refused_by_name(certificate, service
     assert keys
     chain, locked = certificate[0], tmp_path / "locked.key"
     for words, reason in (
-        (("--ssl-certfile", tmp_path / "none.crt"), "No such file or directory: '.*none.crt'"),
-        (("--ssl-certfile", chain, "--ssl-keyfile", tmp_path / "none.key"), "No such file or directory: '.*none.key'"),
+        (("--ssl-certfile", tmp_path / "none.crt"), "none.crt: not found"),
+        (("--ssl-certfile", chain, "--ssl-keyfile", tmp_path / "none.key"), "none.key: not found"),
         (("--ssl-certfile", chain), "tls.crt: expected a chain of certificates in PEM with its key"),
         (("--ssl-certfile", chain, "--ssl-keyfile", locked), "tls.crt: expected .* not encrypted"),
     ):
