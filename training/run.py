@@ -16,7 +16,7 @@ from callsieve.serving.bundle.bundle import MANIFEST
 from callsieve.serving.bundle.signing import SIGNER, key_id, read_public_key, write_public_key
 from callsieve.serving.scorer.scorer import Scorer
 
-from .adapt.adapting import Adaptation, Adapted, adapt, of_base
+from .adapt.adapting import Adaptation, adapt, of_base
 from .adapt.answers import SHEET
 from .adapt.check_sheet import write_sheet
 from .data.dataset import Dataset
@@ -76,6 +76,7 @@ def record_training(
     made_by: str = "callsieve.training.record_training",
     others: Mapping[str, Scorer] | None = None,
     adaptation: Adaptation | None = None,
+    curve: bool = False,
     progress: Progress | None = None,
 ) -> RecordedRun:
     """Trains, judges and signs a model, scores the last day as a service would, writes the pages, and records the run.
@@ -99,6 +100,7 @@ def record_training(
         others: scorers of other models by name, which the figures compare on the same calls.
         adaptation: adapts a signed bundle to the calls, in place of a training of its own. The folder also gets
             `to_check.csv`, the numbers that a person should check next, and `to_check.html`, the page beside it.
+        curve: whether a training also measures the learning curve over the amount of data; an adaptation has none.
     Returns: all figures of the run.
     Raises:
         ValueError: in one line, before anything is written, if a fold has too few labelled groups.
@@ -115,8 +117,12 @@ def record_training(
     code = commit()
     looks = Looks(Ledger(place.log, key, gates), settings, folder, adaptation)
 
+    counted = [looks.counted(source) for source in sources]
     with system_metrics() as system:
-        trained, adapted = fit(sources, settings, adaptation, looks, progress)
+        if adaptation is None:
+            trained, adapted = train(counted, settings, progress, curve=curve), None
+        else:
+            trained, adapted = adapt(counted, settings, adaptation, progress)
     leak_probes = check_for_leaks(trained)
     give_back()
     judged = judge(trained, policy_actions(trained), source, others)
@@ -151,7 +157,7 @@ def record_training(
     results = gates.results(run_metrics(figures))
     figures["gates"]["refused"] = [str(gate["metric"]) for gate in results if not gate["passed"]]
     figures["gates"]["owner"] = gates.owner[0] if gates.owner else ""
-    curves = {"loss on held-out folds": figures["learning_curve"], **system}
+    curves = {"loss on held-out folds": figures["learning_curve"], **catch_by_amount(figures), **system}
     datasets = dataset_entries(trained, source, adaptation)
     run = FinishedRun(folder, settings, figures, datasets, curves, made_by, began)
     write_record(run, gates.data)
@@ -177,18 +183,12 @@ def ready(sources: Sequence[Source], settings: Settings, adaptation: Adaptation 
     return settings
 
 
-def fit(
-    sources: Sequence[Source],
-    settings: Settings,
-    adaptation: Adaptation | None,
-    looks: Looks,
-    progress: Progress | None,
-) -> tuple[Trained, Adapted | None]:
-    """Trains, or adapts a base; returns the parts of the bundle and the adaptation, if it is one."""
-    counted = [looks.counted(source) for source in sources]
-    if adaptation is None:
-        return train(counted, settings, progress), None
-    return adapt(counted, settings, adaptation, progress)
+def catch_by_amount(figures: RunFigures) -> dict[str, list[float]]:
+    """Returns the learning curve over the amount of data as a curve in MLflow; {} if there is none."""
+    curve = figures["data_curve"]
+    points = [point["in_hindsight"] for point in curve["points"]] if curve else []
+    caught = [value for value in points if value is not None]
+    return {"catch in hindsight by amount of data": caught} if caught else {}
 
 
 def _path(path: str | Path | None) -> Path | None:

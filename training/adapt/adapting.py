@@ -290,6 +290,7 @@ def trained_parts(
         golden_rows=golden_rows(network.X, pool, columns),
         fitted=figures,
         learning_curve=[],
+        by_amount=[],
     )  # fmt: skip
 
 

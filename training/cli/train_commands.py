@@ -130,6 +130,14 @@ class TrainOptions(RecordOptions):
     judge_seed: Annotated[
         int | None, typer.Option(min=0, help="Seed that selects the test calls; by default --seed.")
     ] = None
+    curve: Annotated[
+        bool,
+        typer.Option(
+            "--curve",
+            help="Also train on a quarter and on half of the callers, to show whether more data helps; takes as long "
+            "as one more training.",
+        ),
+    ] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count days, labelled calls and groups of each fold; train nothing.")
     ] = False
@@ -252,6 +260,7 @@ def _recorded(
         gates=read_gates(training.gates),
         audit=training.audit,
         made_by="callsieve train",
+        curve=training.curve,
         progress=progress,
     )
     return Result(figures, lambda: runs.training(figures, folder))

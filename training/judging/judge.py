@@ -20,21 +20,23 @@ from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.dataset import count_numbers
 from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of, caution_of, chosen_on
+from callsieve.training.model.certify import difference_interval
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import FolderFacts
 from callsieve.training.model.scores import score_rows, shifts_of_folders
-from callsieve.training.model.train import Trained, covered_calls, folder_entry, missing_calls
+from callsieve.training.model.train import AmountFit, Trained, covered_calls, folder_entry, missing_calls
 
 from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
 from .class_figures import class_figures
 from .evasions import evasion_figures
-from .figures import HourlyRule
+from .figures import HourlyRule, Rate
 from .headline import (
     JudgedCalls,
     PolicyActions,
     band_figures,
     catch_of,
+    caught_in_hindsight,
     detection_curve,
     folder_figures,
     headline_of,
@@ -57,6 +59,7 @@ from .metrics import (
 from .run_figures import (
     AnnouncingFigures,
     CallCounts,
+    DataCurve,
     Judgement,
     OperatingPoint,
     RowCounts,
@@ -125,6 +128,7 @@ def judge(
         "unseen": {"calls": int(calls.rows.sum()), "catch": judged["headline"]["model"]["catch"]},
         "covered": {} if t.settings.base else covered_calls(t.folders),
         "too_few": None if t.settings.base else missing_calls(t.folders),
+        "data_curve": data_curve(calls, t.by_amount, band.certificate.target) if t.by_amount else None,
         "kinds": class_figures(t, calls.rows & (scores >= band.threshold)),
         "baselines": {name: headline_of(calls, raw, own) for name, (raw, own) in baselines.items()},
         "feeds": t.fitted.feeds,
@@ -132,6 +136,32 @@ def judge(
             calls, t.folders, t.pool.folder, band, actions, baselines | {"rule": (calls.rule, rule)}
         ),
         **judged,
+    }
+
+
+def data_curve(s: JudgedCalls, fits: Sequence[AmountFit], target: float) -> DataCurve:
+    """Returns the learning curve over the amount of data, and what the last amount gained, with callers resampled.
+
+    Args:
+        fits: trainings on growing amounts, the whole training last.
+        target: share of the judged innocent calls that the threshold in hindsight flags.
+    """
+    caught = [caught_in_hindsight(s, fit.raw, target) for fit in fits]
+    nuisance, gain = s.rows & s.judged.nuisance, None
+    if len(fits) > 1 and nuisance.any():
+        low, high = difference_interval(caught[-1], caught[-2], s.caller[nuisance], seed=s.seed)
+        gain = Rate(rate=float(caught[-1].mean() - caught[-2].mean()), low=low, high=high)
+    return {
+        "points": [
+            {
+                "callers": fit.callers,
+                "rows": fit.rows,
+                "auc": ranking_figures(replace(s, raw=fit.raw))["auc"],
+                "in_hindsight": float(flags.mean()) if len(flags) else None,
+            }
+            for fit, flags in zip(fits, caught, strict=True)
+        ],
+        "gain": gain,
     }
 
 

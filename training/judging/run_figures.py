@@ -16,7 +16,7 @@ from callsieve.training.oversight.log.payload_types import GateEntry
 from .calls_made import Bucket, SliceReliability
 from .class_figures import ClassFigures
 from .evasions import Evasion
-from .figures import Catch, Headline, Headlines, Point
+from .figures import Catch, Headline, Headlines, Point, Rate
 from .headline import BandFigures, DetectionCurve, FolderFigures, Outcomes
 from .leak_probes import LeakProbes
 from .metrics import Histogram, NearCaller, PrecisionAtPrior, Ranking, Reliability, Slice
@@ -126,12 +126,32 @@ class SeenCalls(TypedDict):
     catch: Catch
 
 
+class AmountPoint(TypedDict):
+    """A training on an amount of callers: area under the ROC curve, and catch rate at the threshold in hindsight."""
+
+    callers: int
+    rows: int
+    auc: float | None
+    in_hindsight: float | None
+
+
+class DataCurve(TypedDict):
+    """The learning curve over the amount of data, whole training last; all amounts are judged on the same calls.
+
+    `gain`: catch rate in hindsight of the whole training less that of the amount before; None if there is none.
+    """
+
+    points: list[AmountPoint]
+    gain: Rate | None
+
+
 class Judgement(ScoreFigures):
     """Figures of a training.
 
     `kinds` are the class models, `baselines` the operating points of simpler scorers. `by_folder` is empty unless
     several folders certified the model. `feeds` has the poorer records by the name of the feed. `covered`: from all
     calls to those that judge, by evidence; {} with a truth. `too_few`: what is missing for a certificate.
+    `data_curve` is None unless the training had the option.
     """
 
     model: ModelFigures
@@ -147,6 +167,7 @@ class Judgement(ScoreFigures):
     feeds: dict[str, FeedFigures]
     covered: dict[str, Covered]
     too_few: TooFew | None
+    data_curve: DataCurve | None
 
 
 class Summary(TypedDict):
