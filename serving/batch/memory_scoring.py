@@ -70,9 +70,11 @@ class ScoreInputs:
     keep: Sequence[str] = ()
 
     def check(self) -> None:
-        """Raises ValueError if an input is missing, or an output would replace an input."""
+        """Raises ValueError if an input is missing, or the output would replace one or has a name of another format."""
         calls, tables = self.calls, (self.complaints, self.columns, self.history)
         check_distinct(calls.path, calls.key, calls.quarantine, self.out, *tables)
+        if self.out is not None and self.out.suffix.lower() in (".csv", ".json", ".xlsx"):
+            raise ValueError(f"{self.out}: expected a name such as verdicts.parquet; verdicts are Parquet")
         others = (self.bundle, self.trust, self.policy, self.callees, self.registers)
         check_present(calls.path, calls.key, *tables, *others)
 

@@ -225,10 +225,6 @@ def _refuse_unused(context: typer.Context, options: ScoreOptions) -> None:
         refuse_unused(context, ("complaints", "columns", "history", "keep"), "--engine spark")
     if options.out is None:
         refuse_unused(context, ("callees_key", "keep"), "counts alone, without --out")
-    elif options.out.suffix.lower() in (".csv", ".json", ".xlsx"):
-        console.fail(
-            f"score: --out {options.out}: expected a name such as verdicts.parquet; verdicts are Parquet", code=2
-        )
     if options.engine == "spark":
         if options.registers is not None:
             console.fail("score: --registers: not supported on Spark; use --engine table", code=2)

@@ -69,6 +69,7 @@ FAULTS = [
     (f"score --bundle {{own}} {OWN_CALLS} --complaints {{none}}", NOT_FOUND),
     (f"score --bundle {{own}} {OWN_CALLS} --registers {{none}}", NOT_FOUND),
     (f"score --bundle {{own}} {OWN_CALLS} --out {{out}}.parquet --keep CDR_ID --history {{none}}", NOT_FOUND),
+    (f"score --bundle {{own}} {OWN_CALLS} --out v.csv", "v.csv: expected a name such as verdicts.parquet"),
     (
         f"score --bundle {{run}}/bundle {OWN_CALLS} --out {{out}}.parquet --keep ID",
         "cdr.csv: --keep: no column 'ID'; the file has CDR_ID, ANI",
@@ -142,7 +143,6 @@ USAGE = [
     ("score --calls {none} --layout keyed --bundle b --engine spark --complaints r", ": --complaints: not used with "),
     ("score --calls {none} --bundle b --callees-key k", ": --callees-key: not used with "),
     (f"score --bundle {{own}} {OWN_CALLS} --keep CDR_ID", "--keep: not used with counts alone, without --out"),
-    (f"score --bundle {{own}} {OWN_CALLS} --out v.csv", "--out v.csv: expected a name such as verdicts.parquet"),
     ("live fill --calls {none} --layout keyed --key k --state s --strict", ": --strict: not used with "),
     ("live tap --bundle {none} --key k --state s --switch carrier", "'carrier' does not appear to be an IPv4 or IPv6"),
     ("study policies old.toml new.toml --calls {none} --layout keyed --bundle b --key k", ": --key: not used with "),

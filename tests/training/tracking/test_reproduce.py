@@ -162,7 +162,7 @@ def test_calls_are_read_from_the_recorded_source(monkeypatch, tmp_path):
     class Read(Exception):  # noqa: N818 - no error
         pass
 
-    def read(folder, *, labels):
+    def read(folder, **_):
         raise Read(folder)
 
     monkeypatch.setattr(sources, "read_dataset", read)
