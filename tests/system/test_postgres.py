@@ -130,7 +130,7 @@ def test_a_training_on_two_threads_gives_the_same_model_as_on_one(
     place, first, _, folder = server
     # On two threads; reading a source counts a look.
     monkeypatch.setattr(
-        running, "train", lambda sources, *_: trained if [source.read() for source in sources] else None
+        running, "train", lambda sources, *_, **__: trained if [source.read() for source in sources] else None
     )
     monkeypatch.setattr(judging, "baseline_scores", lambda _: by_baselines)
     key = write_key(small.KEY, tmp_path / "signing.key")

@@ -616,6 +616,7 @@ def test_a_load_of_the_registered_model_by_mlflow_is_no_fault(record, verify):
 
 def test_a_sound_log_without_runs_passes_and_its_erasures_are_printed(tmp_path, run_command, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # other tests have models in that store
     for what in ("begun", "a name"):
         append(tmp_path / "privacy", "policy", {"what": what, "why": "none"}, small.KEY)
     code, out, _ = run_command("audit", "verify", "--audit", tmp_path / "privacy")
