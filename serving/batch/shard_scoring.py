@@ -21,11 +21,11 @@ from callsieve.features.offline.shard_tasks import Plan, ShardVectors, party_tok
 from callsieve.features.offline.shuffle import write_parts
 from callsieve.features.online.coverage import covered_rows
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.serving.bundle.level import Shift
+from callsieve.serving.bundle.level import NO_SHIFT, Shift
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.network_scores import MOST_CALLS
-from callsieve.serving.scorer.scorer import NO_SHIFT, Scorer
+from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
 from .own_column_join import own_values

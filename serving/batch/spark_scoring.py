@@ -20,13 +20,13 @@ from callsieve.features.keys.tokens import read_key
 from callsieve.features.offline import spark
 from callsieve.features.online.coverage import covered_rows
 from callsieve.features.online.feeds import COMPLETE, SAMPLE_CALLS, SampledCall, feed_of_sample, whole_weeks
-from callsieve.serving.bundle.level import Shift, level_of
+from callsieve.serving.bundle.level import NO_SHIFT, Shift, level_of
 from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.network_scores import MOST_CALLS
-from callsieve.serving.scorer.scorer import NO_SHIFT, Scorer
+from callsieve.serving.scorer.scorer import Scorer
 
 from .memory_scoring import SCORING, ScoreInputs, open_scorer, summary
 from .output_keys import read_callee_keys, with_callee_keys

@@ -42,6 +42,9 @@ class Shift(NamedTuple):
     detail: str = ""
 
 
+NO_SHIFT = Shift()
+
+
 def shift_by(level: float | None, lowest: float, highest: float) -> Shift:
     """Returns the shift of a network by its level; the strictest threshold applies without one.
 

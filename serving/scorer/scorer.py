@@ -8,43 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import math
-from array import array
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
-from functools import cached_property
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from callsieve.features.catalogue import BY_NAME, OWN, catalogue_hash, own_columns, vector_columns
-from callsieve.features.online.feeds import FEEDS, NO_ROUTES, UNKNOWN_FEED, feed_lacking, lacks_of
+from callsieve.features.catalogue import OWN, catalogue_hash, own_columns
 from callsieve.features.online.trusted_moment import AHEAD_MS
 from callsieve.features.records import KeyedCall
-from callsieve.serving.bundle.level import Shift, level_of
+from callsieve.serving.bundle.level import NO_SHIFT, Shift
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from callsieve.serving.bundle.signing import read_public_key
-from callsieve.serving.rules.plan_classes import plan_class
-from callsieve.serving.rules.policy import (
-    ACTIONS,
-    Policy,
-    action_confidence,
-    band_action,
-    final_action,
-    pin_feed,
-    read_policy,
-)
-from callsieve.serving.rules.preferences import confident_class, rejected_categories
-from callsieve.serving.rules.register_lookup import look_up
+from callsieve.serving.rules.policy import Policy, action_confidence, final_action, pin_feed, read_policy
 from callsieve.serving.rules.registers import Registers
-from callsieve.serving.rules.rule_input import RuleInput, rule_input
-from callsieve.serving.rules.rules import BEHAVIOUR, PREDICTED, RULE_BY_NAME, Fact, candidate_rules, collect_facts
-from callsieve.serving.rules.strata import STRATA, strata_of, stratum_of
+from callsieve.serving.rules.rule_input import rule_input
+from callsieve.serving.rules.rules import BEHAVIOUR, PREDICTED, RULE_BY_NAME, Fact, collect_facts
 
-from .network_scores import NetworkScores, sampled
+from .call_facts import facts_of, unwanted_content
+from .call_verdict import call_verdict, unscored
 from .own_columns import OwnColumns
-from .problems import MAKE_HISTORY, ProblemLog, kind, misfit
-from .reasons import Reason, strongest_reasons
-from .status import Status, message_of, status_of_score
+from .problems import MAKE_HISTORY, kind, misfit
+from .served_model import ServedModel
 from .verdict import Scored, Scores, Verdict, case_id
 
 if TYPE_CHECKING:
@@ -53,13 +36,9 @@ if TYPE_CHECKING:
     from callsieve.features.arrays import Bools, Floats, Int64s
     from callsieve.features.online.history import History
     from callsieve.serving.bundle.bundle import Bundle
-    from callsieve.serving.bundle.forest import Forest
-    from callsieve.serving.bundle.metadata import Band
-
-NO_SHIFT = Shift()
 
 
-class Scorer:
+class Scorer(ServedModel):
     """A verified bundle and a policy, ready to score calls. A new model needs a new scorer.
 
     Nothing but `problems` and `networks` ever changes, so threads may share a scorer. A `History` is not safe to share:
@@ -67,16 +46,9 @@ class Scorer:
     will use.
 
     Attributes:
-        features: names of the columns of a vector, in order.
         history_features: the features that `History` computes: all but own columns. Pass them to `History`.
-        bundle: the verified bundle.
-        policy: the policy that turns facts and bands into actions.
         registers: the registers to look calls up in, or None.
         columns: own columns of callers, or None. Only a model with own columns needs them.
-        valid_until_ms: end of the model's validity, Unix ms.
-        problems: counts the calls with the status "wrong_input" or "fault", and logs each at most once a minute.
-        networks: by feed, a sample of the scores so far. Thresholds that are distances from the score level of a
-            network follow from it. It is empty for a model with fixed thresholds.
 
     >>> from callsieve.features import Call, History, Intake, read_key
     >>> from callsieve.serving import read_public_key
@@ -94,42 +66,8 @@ class Scorer:
     def __init__(
         self, bundle: Bundle, policy: Policy, registers: Registers | None = None, columns: OwnColumns | None = None
     ) -> None:
-        """Checks that this version computes the bundle's features and that the bundle has the policy's bands.
-
-        Raises:
-            BundleError: if the bundle needs a feature that this version does not compute.
-            ValueError: if the policy names a band that the bundle does not have, or the own columns lack one.
-        """
-        self.features = vector_columns(bundle.features)
-        missing = [name for name in bundle.features if name not in self.features]
-        if missing:
-            from callsieve.serving.bundle.bundle import BundleError
-
-            raise BundleError(
-                f"bundle needs features that this version does not compute: {', '.join(missing[:3])}; "
-                "train a new bundle with this version"
-            )
-        names = [band.name for band in bundle.thresholds]
-        unknown = policy.bands.keys() - set(names)
-        if unknown:
-            raise ValueError(
-                f"policy {policy.version}: bands: the bundle has no band {', '.join(sorted(unknown))}; "
-                f"expected {', '.join(names)}"
-            )
-        self.bundle, self.policy, self.problems = bundle, policy, ProblemLog()
-        self.valid_until_ms = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
-        column_of = {name: column for column, name in enumerate(self.features)}
-        self._columns = [column_of[name] for name in bundle.features]
-        # The last column twice: an itemgetter of one column would not return a tuple.
-        self._pick = itemgetter(*self._columns, self._columns[-1])
-        self._in_order = self._columns == list(range(len(self.features)))
-        self._bands = {bundle.feed: bundle.thresholds, **bundle.feeds}
-        self.networks = {feed: NetworkScores(level) for feed, level in bundle.levels.items()}
-        routes = [name for name in bundle.features if name in BY_NAME and BY_NAME[name].role in ("trunk", "device")]
-        self._routes = [bundle.features.index(name) for name in routes]
-        # A model of records with few routes learned from these few.
-        blanked = () if NO_ROUTES in lacks_of(bundle.feed) else FEEDS
-        self._blanked = {feed for feed in blanked if NO_ROUTES in lacks_of(feed)}
+        """Checks the parts against each other; raises as `ServedModel`, and ValueError if the own columns lack one."""
+        super().__init__(bundle, policy)
         self._own = own_columns(bundle.features)
         own = [name.removeprefix(OWN) for name in self._own]
         lacking = [name for name in own if columns is not None and OWN + name not in columns.features]
@@ -242,29 +180,30 @@ class Scorer:
         try:
             if type(call) is not KeyedCall:  # before `case_id`: an id of a number as written could be guessed back
                 problem = f"call: expected a KeyedCall of Intake, got {kind(call)}"
-                return Scored(self._unscored("", "wrong_input", problem), None)
+                return Scored(unscored(self, "", "wrong_input", problem), None)
             case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
             if (problem := misfit(history, self.history_features, self._lacking)) != "":
-                return Scored(self._unscored(case, "wrong_input", problem), None)
+                return Scored(unscored(self, case, "wrong_input", problem), None)
             try:
                 vector = history.row(call)
             except ValueError:  # its text could come from a class of the host
                 problem = "call: a field is not as an Intake returns it"
-                return Scored(self._unscored(case, "wrong_input", problem), None)
+                return Scored(unscored(self, case, "wrong_input", problem), None)
             if self._own and self.columns is not None:
                 vector.extend(self.columns.row(self._own, call.caller, call.start))
             if end_stage is not None:
                 end_stage("vector")
-            facts = self._facts(vector, call)
+            facts = facts_of(vector, call, self.policy.terms, self.registers)
             filling = not history.covers(call.start, self.policy.history_days)
             behind, recognised = history.lag(call.start) > AHEAD_MS, history.feed
             feed = self.feed_for(self.policy.feed or recognised)
             if self.registers is not None and not (filling or behind):
                 with contextlib.suppress(Exception):  # facts of rules stay valid when a model fails
-                    facts += self._predicted_facts(vector, call, feed)
+                    facts += unwanted_content(self, self.registers, vector, call, feed)
             if end_stage is not None:
                 end_stage("facts")
-            verdict = self._verdict(
+            verdict = call_verdict(
+                self,
                 vector,
                 call.start,
                 facts,
@@ -278,7 +217,7 @@ class Scorer:
                 end_stage=end_stage,
             )
         except Exception as error:
-            verdict = self._unscored(case, "fault", type(error).__name__)
+            verdict = unscored(self, case, "fault", type(error).__name__)
         return Scored(verdict, vector)
 
     def explain_row(
@@ -309,7 +248,8 @@ class Scorer:
             if facts is None:
                 facts = collect_facts(rule_input(vector), self.policy.terms, None)
             feed = self.bundle.feed if feed is None else feed
-            return self._verdict(
+            return call_verdict(
+                self,
                 vector,
                 start,
                 facts,
@@ -322,7 +262,7 @@ class Scorer:
                 shift=shift,
             )
         except Exception as error:
-            return self._unscored("", "fault", type(error).__name__)
+            return unscored(self, "", "fault", type(error).__name__)
 
     def score_table(
         self,
@@ -351,30 +291,10 @@ class Scorer:
         Raises:
             ValueError: if `vectors` has another shape.
         """
-        import numpy as np  # a single call needs no NumPy, and importing it takes longer than a first verdict
+        from .table_scores import table_scores  # with NumPy, whose import takes longer than a first verdict
 
-        from callsieve.serving.rules.rule_bits import matching_bits, rule_columns, table_actions, table_band_actions
-
-        if vectors.ndim != 2 or vectors.shape[1] != len(self.features):
-            raise ValueError(f"vectors: expected (n, {len(self.features)}), got {vectors.shape}")
         feed = self.bundle.feed if feed is None else feed
-        rows = self._model_rows(vectors, feed)
-        finite = ~np.isinf(rows).any(axis=1)
-        raw, (model, calibration) = np.full(len(rows), np.nan), self.bundle.risk_model(feed)
-        if finite.any():
-            finite_rows = rows if finite.all() else rows[finite]
-            raw[finite] = model.predict_raw(finite_rows, threads=threads) - shift.amount
-        score = np.full(len(rows), np.nan)
-        score[finite] = calibration.probabilities(raw[finite])
-        if rule_bits is None:
-            rule_bits = matching_bits(rule_input(rule_columns(vectors)), self.policy.terms)
-        rule_bits = np.where(finite, rule_bits, 0)  # no rule holds for a row with an infinite value
-        bands = () if shift.unlike else self.bands(feed)
-        by_band = table_band_actions(self.policy, bands, raw, strata_of(vectors))
-        if covered is not None:
-            by_band[~covered] = ACTIONS.index("pass")
-            score[~covered] = np.nan
-        return Scores(raw, score, table_actions(self.policy, by_band, rule_bits), by_band, rule_bits, feed, shift)
+        return table_scores(self, vectors, rule_bits, covered=covered, feed=feed, shift=shift, threads=threads)
 
     def shift_of(self, vectors: Floats, covered: Bools | None = None, feed: str | None = None) -> Shift:
         """Returns the shift of the network that some calls are of, by the level of at most 20,000 of them, evenly.
@@ -382,66 +302,10 @@ class Scorer:
         Args:
             vectors, covered, feed: as for `score_table`. Calls that are not covered do not count.
         """
+        from .table_scores import table_shift
+
         feed = self.bundle.feed if feed is None else feed
-        level = self.bundle.levels.get(feed)
-        if level is None:
-            return NO_SHIFT
-        import numpy as np
-
-        rows = sampled(np.arange(len(vectors)) if covered is None else np.flatnonzero(covered))
-        return level.shift(level_of(self.score_table(vectors[rows], feed=feed).raw.tolist()))
-
-    def bands(self, feed: str) -> tuple[Band, ...]:
-        """Returns the bands on a feed, from the highest threshold to the lowest; none if the bundle has none for it."""
-        return self._bands.get(feed, ())
-
-    def is_silent(self, stratum: str, feed: str) -> bool:
-        """Returns whether every band on the feed abstains for the stratum; False without bands."""
-        bands = self.bands(feed)
-        return bool(bands) and all(stratum in band.abstains for band in bands)
-
-    @cached_property
-    def _needs_routes(self) -> bool:
-        """Whether a model reads trunk or device; this may read the second model, so it waits for the first need."""
-        routes = {self.bundle.features[place] for place in self._routes}
-        models = (model for model in (self.bundle.model, self.bundle.second) if model is not None)
-        return any(not model.split_features.isdisjoint(routes) for model in models)
-
-    def feed_for(self, feed: str) -> str:
-        """Returns the feed whose bands apply to records on a feed.
-
-        That is the feed itself if the bundle has bands for it. A model that reads neither trunk nor device scores
-        records with and without them alike, so the bands of the other feed apply.
-        """
-        if feed in self._bands or feed == UNKNOWN_FEED or self._needs_routes:
-            return feed
-        other = feed_lacking({*lacks_of(feed)} ^ {NO_ROUTES})
-        return other if other in self._bands else feed
-
-    def abstaining_strata(self, vectors: Floats, feed: str) -> list[str | None]:
-        """Returns the stratum of each call for which every band abstains, and None for the other calls.
-
-        Args:
-            vectors, feed: as for `score_table`; None for all calls on a feed without bands.
-        """
-        silent = [name if self.is_silent(name, feed) else None for name in STRATA]
-        return [silent[code] for code in strata_of(vectors).tolist()]
-
-    def content_classes(self, vectors: Floats, feed: str) -> list[str | None]:
-        """Returns the likely content of each call, or None where the content model is not sure enough or is missing.
-
-        Args:
-            vectors: as for `score_table`, of calls that reach a band.
-            feed: the feed of the records.
-        """
-        if self.bundle.content is None or not len(vectors):
-            return [None] * len(vectors)
-        raw = self.bundle.content.predict_raw(self._model_rows(vectors, feed))
-        return [self._confident_class(row) for row in raw.tolist()]
-
-    def reaches_band(self, raw: float, stratum: str, feed: str) -> bool:
-        """Returns whether a raw score, less the shift, reaches any band on the feed that does not abstain."""
-        return band_action(self.policy, self.bands(feed), raw, stratum)[1] != ""
+        return table_shift(self, vectors, covered, feed)
 
     def action_if_cleared(self, verdict: Verdict) -> tuple[str, float]:
         """Returns the action for a caller whom a person has cleared on appeal, and the confidence in it.
@@ -451,173 +315,3 @@ class Scorer:
         names = [fact.rule for fact in verdict.rules if RULE_BY_NAME[fact.rule].kind not in (BEHAVIOUR, PREDICTED)]
         action = final_action(self.policy, "pass", names)
         return action, action_confidence(self.policy, action, "pass", math.nan, names)
-
-    def _facts(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
-        """Returns the facts that need no model."""
-        terms, registers, own_number = self.policy.terms, self.registers, call.caller == call.callee
-        facts = rule_input(vector, float(own_number))
-        if registers is not None:
-            return collect_facts(look_up(registers, call, terms, facts), terms, registers)
-        rules = candidate_rules(
-            call.attestation, call.route, call.caller_class, call.callee_class, call.presented_differs, own_number
-        )
-        return collect_facts(facts, terms, None, rules)
-
-    def _predicted_facts(self, vector: Sequence[float], call: KeyedCall, feed: str) -> tuple[Fact, ...]:
-        """Returns the fact that the call is likely of a category that the called person rejects, if it is."""
-        row_of = rejected_categories(self.registers, call.callee, call.start, self.bundle.classes.get("content", ()))
-        if not row_of or self.bundle.content is None:
-            return ()
-        row = self._model_row(vector, feed)
-        model, _ = self.bundle.risk_model(feed)
-        shift = self._shift_now(feed)
-        if shift.unlike or not self.reaches_band(model.predict_one(row) - shift.amount, stratum_of(vector), feed):
-            return ()
-        content = self._confident_class(self.bundle.content.predict_few([row])[0])
-        if content is None or content not in row_of:
-            return ()
-        predicted = RuleInput(unwanted=1.0, rows={"preferences": row_of[content]})
-        return collect_facts(predicted, self.policy.terms, self.registers)
-
-    def _shift_now(self, feed: str) -> Shift:
-        """Returns the shift of the network whose calls this scorer scores."""
-        network = self.networks.get(feed)
-        return NO_SHIFT if network is None else network.shift
-
-    def _verdict(
-        self,
-        vector: Sequence[float],
-        start: int,
-        facts: tuple[Fact, ...],
-        *,
-        case: str,
-        explain: bool,
-        reasons: bool,
-        feed: str,
-        filling: bool,
-        behind: bool = False,
-        shift: Shift = NO_SHIFT,
-        network: NetworkScores | None = None,
-        end_stage: Callable[[str], object] | None = None,
-    ) -> Verdict:
-        """Scores the vector. Facts keep their action when the model fails.
-
-        Args:
-            feed: the feed of the records.
-            filling: whether the history does not reach back far enough, so there is no score and every band abstains.
-            behind: whether the history has moved past the start of the call, so every band abstains.
-            shift: of the network of the call.
-            network: the scores of the network so far, which give the shift in place of `shift`.
-            end_stage: as for `scored`.
-        """
-        try:
-            row = self._model_row(vector, feed)
-            model, calibration = self.bundle.risk_model(feed)
-            raw = model.predict_one(row)
-        except Exception as error:
-            return self._unscored(case, "fault", type(error).__name__, facts)
-        if end_stage is not None:
-            end_stage("forest")
-        if not math.isfinite(raw):
-            return self._unscored(case, "fault", "the model's raw score is not finite", facts)
-        if network is not None:
-            shift = network.shift
-            if not (filling or behind):
-                network.add(start, raw)
-        raw -= shift.amount
-        stratum, bands = stratum_of(vector), () if shift.unlike else self.bands(feed)
-        by_band, band = ("pass", "") if filling or behind else band_action(self.policy, bands, raw, stratum)
-        status, message = status_of_score(
-            stale=start > self.valid_until_ms,
-            behind=behind,
-            filling=filling,
-            other_feed=not self.bands(feed),
-            unlike=shift.unlike,
-            silent=self.is_silent(stratum, feed),
-            detail=shift.detail,
-        )
-        rules = [fact.rule for fact in facts]
-        action = final_action(self.policy, by_band, rules)
-        # The raw score of a call without a week before it is no probability: an ordinary first call would have 0.9.
-        score = math.nan if filling else calibration.probability(raw)
-        explain = explain or "pass" not in (by_band, action)
-        content = self._class_of("content", row) if explain else None
-        return Verdict(
-            action=action,
-            score=score,
-            band=band,
-            content=content,
-            mode=self._class_of("mode", row) if explain else None,
-            reasons=self._reasons(model, row) if explain and reasons else (),
-            status=status,
-            case=case,
-            model=self.bundle.model_id,
-            valid_until=self.bundle.valid_until,
-            raw=raw,
-            threshold=next((item.threshold_for(stratum) for item in bands if item.name == band), math.nan),
-            rules=facts,
-            feed=feed,
-            shift=shift.amount,
-            confidence=action_confidence(self.policy, action, by_band, score, rules),
-            message=message,
-            plan_class="" if action == "pass" else plan_class(content if by_band != "pass" else None, rules),
-        )
-
-    def _unscored(self, case: str, status: Status, detail: str, facts: tuple[Fact, ...] = ()) -> Verdict:
-        message = message_of(status, detail)
-        self.problems.note(status, message, case)
-        rules = [fact.rule for fact in facts]
-        action = final_action(self.policy, "pass", rules)
-        return Verdict(
-            action=action,
-            score=math.nan,
-            band="",
-            content=None,
-            mode=None,
-            reasons=(),
-            status=status,
-            case=case,
-            model=self.bundle.model_id,
-            valid_until=self.bundle.valid_until,
-            rules=facts,
-            confidence=action_confidence(self.policy, action, "pass", math.nan, rules),
-            message=message,
-            plan_class="" if action == "pass" else plan_class(None, rules),
-        )
-
-    def _model_row(self, vector: Sequence[float], feed: str) -> Sequence[float]:
-        """Returns the columns of the vector that the model takes, in the model's order.
-
-        On a feed without routes trunk and device count as missing, because records may have a few of them.
-        """
-        row = vector if self._in_order else self._pick(vector)[:-1]
-        if feed not in self._blanked or not self._routes:
-            return row
-        row = array("d", row)
-        for place in self._routes:
-            row[place] = math.nan
-        return row
-
-    def _model_rows(self, vectors: Floats, feed: str) -> Floats:
-        """Returns the columns that the model takes for each row of a table; trunk and device as for one row."""
-        import numpy as np
-
-        if feed not in self._blanked:
-            return np.ascontiguousarray(vectors if self._in_order else vectors[:, self._columns])
-        rows = vectors[:, self._columns]  # a copy
-        rows[:, self._routes] = np.nan
-        return rows
-
-    def _reasons(self, model: Forest, row: Sequence[float]) -> tuple[Reason, ...]:
-        (contributions,) = model.contributions(row)
-        return strongest_reasons(self.bundle.features, row, contributions)
-
-    def _class_of(self, name: str, row: Sequence[float]) -> str | None:
-        model: Forest | None = getattr(self.bundle, name)
-        if model is None:
-            return None
-        (raw,) = model.predict_few([row])
-        return self.bundle.classes[name][raw.index(max(raw))]
-
-    def _confident_class(self, raw: Sequence[float]) -> str | None:
-        return confident_class(raw, self.bundle.classes["content"], self.policy.terms.content_share)

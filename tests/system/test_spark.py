@@ -42,9 +42,10 @@ from callsieve.serving.batch.memory_scoring import ScoreInputs, open_scorer, sco
 from callsieve.serving.batch.spark_scoring import WorkerInputs
 from callsieve.serving.bundle import level
 from callsieve.serving.bundle.bundle import BundleError
+from callsieve.serving.bundle.level import NO_SHIFT
 from callsieve.serving.bundle.metadata import Level
 from callsieve.serving.custody.purposes import declare, require_purpose
-from callsieve.serving.scorer.scorer import NO_SHIFT, Scorer
+from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.tracking.mlflow_model import TRUST
 from tests.conftest import command
 from tests.support import how_to, real_bundle

@@ -59,9 +59,9 @@ def test_a_call_is_labelled_if_the_callee_rejects_its_confident_content(scored_c
     content = read_forest(real_bundle.model_texts()["content"])
     lowest = min(real_bundle.thresholds())
     columns = registers.columns["preferences"]
-    warned = 0
+    warned, places = 0, [scorer.features.index(name) for name in scorer.bundle.features]
     for call, vector, verdict, without in verdicts:
-        raw = content.predict_raw(np.array([[vector[i] for i in scorer._columns]]))[0]
+        raw = content.predict_raw(np.array([[vector[place] for place in places]]))[0]
         shares = np.exp(raw) / np.exp(raw).sum()
         likely = small.CONTENT[int(shares.argmax())] if shares.max() >= SHARE else None
         last = {}

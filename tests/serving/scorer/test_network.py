@@ -11,14 +11,14 @@ from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.kernel.windows import DAY_MS, WEEK
 from callsieve.serving.batch.memory_scoring import score_calls
 from callsieve.serving.bundle import level as level_module
-from callsieve.serving.bundle.level import Shift, level_of
+from callsieve.serving.bundle.level import NO_SHIFT, Shift, level_of
 from callsieve.serving.bundle.metadata import Level
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
 from callsieve.serving.rules.policy import Policy
 from callsieve.serving.scorer import network_scores
 from callsieve.serving.scorer.network_scores import MEASURED_EVERY, MOST_CALLS, NetworkScores
-from callsieve.serving.scorer.scorer import NO_SHIFT, Scorer
+from callsieve.serving.scorer.scorer import Scorer
 from tests.support import real_bundle
 
 CALLS = 2_600
