@@ -20,7 +20,7 @@ from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.kernel import table_pass, windows
 from callsieve.features.records import GROUP_COLUMNS, KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN
 
-from .repeats import settle_repeats
+from .repeats import adjacent_repeats, settle_repeats
 
 
 @dataclass(frozen=True)
@@ -112,26 +112,24 @@ def start_order(records: Array) -> Array:
     """Returns calls in order of start; of the records of one call, the one that makes its attempt known comes first.
 
     A record that makes the attempt known comes before one that makes it known later. Of records that make the attempt
-    known at the same time, the one with the earlier end comes first, and one without an end before all.
+    known at the same time, the one with the earlier end comes first, and one without an end before all. Calls of
+    different callers with the same start are in any order: no value depends on it.
 
     Args:
         records: int64 (calls, `table_pass.RECORD`).
     """
-    start, end, late = (records[:, place] for place in (windows.START, windows.END, table_pass.LATE))
-    passed = start[1:] >= start[:-1]
-    if np.all(passed):
-        tied = np.flatnonzero(start[1:] == start[:-1])
-        tied = np.union1d(tied, tied + 1) if len(tied) else tied
-        order = np.arange(len(start))
-    else:
-        order = np.argsort(start, kind="stable")
-        again = np.diff(start[order]) == 0
-        tied = np.flatnonzero(np.append(again, False) | np.insert(again, 0, False))
+    start = np.ascontiguousarray(records[:, windows.START])
+    order = np.arange(len(start)) if np.all(start[1:] >= start[:-1]) else np.argsort(start, kind="stable")
+    tied = adjacent_repeats(start[order])
+    # Times are often whole seconds, so most calls have a tie, but few have one with a call of their own caller.
+    caller = records[order[tied], table_pass.PARTIES] >> 32
+    keys = start[order[tied]] * 0x9E3779B97F4A7C1 ^ caller
+    by_key = np.argsort(keys)
+    tied = tied[np.sort(by_key[adjacent_repeats(keys[by_key])])]
     rows = order[tied]
-    is_late = late[rows] != windows.NEVER
-    known_at = np.where(is_late, late[rows], start[rows])
-    is_over = records[rows, windows.TALK] >= 0
-    order[tied] = rows[np.lexsort((end[rows], is_over, known_at, start[rows]))]
+    late, is_over = records[rows, table_pass.LATE], records[rows, windows.TALK] >= 0
+    known_at = np.where(late != windows.NEVER, late, start[rows])
+    order[tied] = rows[np.lexsort((records[rows, windows.END], is_over, known_at, start[rows]))]
     return order
 
 

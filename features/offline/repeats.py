@@ -100,12 +100,11 @@ def settle_repeats(records: Array, order: Array) -> Repeats | None:
 
 def repeated_rows(records: Array, order: Array) -> tuple[Array, Array]:
     """Returns the rows of calls with several records, call by call, and the number of the call of each."""
-    again = np.diff(records[order, START]) == 0
-    rows = order[np.append(again, False) | np.insert(again, 0, False)] if len(order) else order
+    rows = order[adjacent_repeats(records[order, START])]
     keys = (records[rows, PARTIES] * 0x9E3779B97F4A7C1 ^ records[rows, START]) * 0x2545F4914F6CDD1D
-    ordered = np.sort(keys)
     # Few calls of one moment repeat: a cheap hash selects candidates, and only these are sorted exactly.
-    rows = rows[np.isin(keys, ordered[1:][ordered[1:] == ordered[:-1]])]
+    by_key = np.argsort(keys)
+    rows = rows[np.sort(by_key[adjacent_repeats(keys[by_key])])]
     start, parties = records[rows, START], records[rows, PARTIES]
     by_call = np.lexsort((parties, start))
     rows, start, parties = rows[by_call], start[by_call], parties[by_call]
@@ -113,6 +112,15 @@ def repeated_rows(records: Array, order: Array) -> tuple[Array, Array]:
     call = np.cumsum(is_new) - 1
     several = np.bincount(call)[call] > 1 if len(call) else is_new
     return rows[several], np.cumsum(is_new[several]) - 1
+
+
+def adjacent_repeats(values: Array) -> Array:
+    """Returns the indices of the elements that equal the one before or after them, ascending."""
+    again = values[1:] == values[:-1]
+    is_tied = np.zeros(len(values), dtype=bool)
+    is_tied[1:] = again
+    is_tied[:-1] |= again
+    return np.flatnonzero(is_tied)
 
 
 def first_of_each(call: Array, keys: tuple[Array, ...]) -> Array:

@@ -17,7 +17,7 @@ from callsieve.features.arrays import Array
 from callsieve.features.catalogue import select_features
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
 from callsieve.features.files.parquet_file import write_groups
-from callsieve.features.kernel.table_pass import ROW
+from callsieve.features.kernel.table_pass import PARTIES, ROW
 from callsieve.features.kernel.windows import START
 from callsieve.features.records import GROUP_COLUMNS
 
@@ -130,7 +130,8 @@ class ShardVectors:
 def shard_vectors(plan: Plan, shard: int) -> ShardVectors:
     """Returns the vectors of a shard of callers. The values of the callers are computed here: they need no files."""
     out = read_part(plan.files(OUT), shard)
-    records, (callers, _) = from_cells(out["record"], np.int64), dense_codes(out["caller"])
+    records, (callers, _) = from_cells(out["record"], np.int64).copy(), dense_codes(out["caller"])
+    records[:, PARTIES] = callers.astype(np.int64) << 32
     order = start_order(records)
     by_caller = order[np.argsort(callers[order], kind="stable")]
     rows, start = records[:, ROW].copy(), records[:, START].copy()

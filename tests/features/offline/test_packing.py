@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsieve.features.offline.packing import integers, party_codes
+from callsieve.features.kernel import table_pass, windows
+from callsieve.features.offline.packing import integers, party_codes, start_order
 
 columns = st.lists(st.lists(st.none() | st.integers(-(2**31), 2**31 - 1), max_size=20), max_size=4)
 names = st.lists(st.lists(st.sampled_from(["e1.a", "e1.b", "e1.c", "e1.d"]), max_size=8), max_size=4)
@@ -34,6 +35,30 @@ def test_a_number_has_one_code_as_caller_and_as_callee(chunks, coded):
     )
     assert [number_of_code[code] for code in codes[::2]] == callers
     assert [number_of_code[code] for code in codes[1::2]] == callers[::-1]
+
+
+times = st.integers(0, 2)
+
+
+@given(st.lists(st.tuples(times, st.integers(0, 2), st.none() | times, st.none() | times), max_size=40))
+def test_the_records_of_a_caller_are_in_order_of_start_and_of_what_is_known_first(calls):
+    records = np.zeros((len(calls), table_pass.RECORD), dtype=np.int64)
+    for i, (start, caller, talk, late) in enumerate(calls):
+        records[i, windows.START], records[i, windows.END] = start, start + (talk or 0)
+        records[i, windows.TALK] = windows.NONE if talk is None else talk
+        records[i, table_pass.LATE] = windows.NEVER if late is None else start + late
+        records[i, table_pass.PARTIES] = caller << 32 | i
+
+    def key(i):
+        start, _, talk, late = calls[i]
+        return start, start + (late or 0), talk is not None, start + (talk or 0), i
+
+    order = start_order(records).tolist()
+    assert [calls[i][0] for i in order] == sorted(start for start, *_ in calls)
+    for caller in range(3):
+        own = [i for i in order if calls[i][1] == caller]
+        assert own == sorted(own, key=key)
+    assert sorted(order) == list(range(len(calls)))
 
 
 @pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int64(), pa.uint64()])
