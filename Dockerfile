@@ -11,7 +11,9 @@ COPY features features
 COPY serving serving
 COPY training training
 RUN python -m venv /opt/callsieve
-RUN /opt/callsieve/bin/pip install --no-cache-dir -c constraints.txt '.[serve,files]'
+# uv compares each package with its hash in constraints.txt. pip can do so only where callsieve itself has one, too.
+RUN pip install --no-cache-dir uv
+RUN uv pip install --no-cache --compile-bytecode --python=/opt/callsieve -c constraints.txt '.[serve,files]'
 
 FROM python:3.13-slim
 COPY --from=build /opt/callsieve /opt/callsieve

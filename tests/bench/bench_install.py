@@ -58,7 +58,7 @@ def measured(folder: Path, *, quick: bool) -> dict[str, Any]:
     python = folder / "venv" / "bin" / "python"
     (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
     before = weight(packages)
-    run(str(python), "-I", "-m", "pip", "install", "-q", "-c", str(ROOT / "constraints.txt"), str(wheel))
+    run(str(python), "-I", "-m", "pip", "install", "-q", "-c", str(ROOT / "pins.txt"), str(wheel))
     verdict = json.loads(run(str(python), "-I", "-c", JUDGED))
     if verdict["status"] != "filling" or verdict["heavy"]:
         raise SystemExit(f"the base install does not judge a call as it should: {verdict}")

@@ -30,7 +30,7 @@ from tests.support.calls.record_files import write_records
 from tests.support.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PINNED = {canonicalize_name(line.partition("==")[0]) for line in (ROOT / "constraints.txt").read_text().split()}
+PINNED = {canonicalize_name(pin.partition("==")[0]) for pin in (ROOT / "pins.txt").read_text().split()}
 LINES = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ").splitlines()
 STEPS = [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in LINES if line.strip())]
 LAST = [word for word, _ in STEPS].index("FROM", 1)
@@ -77,9 +77,9 @@ def option(name):
 
 
 def installed():
-    """Returns the arguments of `pip install` as words."""
-    (line,) = (rest for rest in values("RUN") if "pip install" in rest)
-    return shlex.split(line.partition("pip install")[2])
+    """Returns the arguments of `uv pip install` as words."""
+    (line,) = (rest for rest in values("RUN") if "uv pip install" in rest)
+    return shlex.split(line.partition("uv pip install")[2])
 
 
 def closure():

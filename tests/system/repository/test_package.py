@@ -211,7 +211,7 @@ def test_exactly_the_direct_dependencies_are_listed():
 
 @pytest.mark.parametrize(("extra", "name", "pin", "licence", "released", "why"), ROWS, ids=lambda value: value[:20])
 def test_a_row_has_the_pinned_version_and_the_licence_of_the_package(extra, name, pin, licence, released, why):
-    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    pins = dict(line.split("==") for line in (ROOT / "pins.txt").read_text().split())
     assert {canonicalize_name(package): version for package, version in pins.items()}[name] == pin
     requirement = next(entry for entry in map(Requirement, REQUIREMENTS[extra]) if entry.name == name)
     assert pin in requirement.specifier
@@ -229,6 +229,23 @@ def test_a_row_has_the_pinned_version_and_the_licence_of_the_package(extra, name
         licences = [path for path in package.files or () if re.fullmatch(r"LICENSE(\.\w+)?", path.name)]
         (text,) = (path.read_text() for path in licences if ".dist-info" in path.parts[0])
         assert ("either the name" in text) == (licence == "BSD-3-Clause")
+
+
+def test_each_pin_has_hashes_and_a_file_with_another_hash_is_refused(tmp_path):
+    text = (ROOT / "constraints.txt").read_text()
+    entries = {entry.split()[0]: entry for entry in re.split(r"^(?=\S)", text, flags=re.MULTILINE) if entry}
+    assert [*entries] == (ROOT / "pins.txt").read_text().split()
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}$", entry, re.MULTILINE) for entry in entries.values())
+    (small,) = (entry for name, entry in entries.items() if name.startswith("mdurl=="))
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", tmp_path / "files", "-r"]
+    results = []
+    for name, lines in (("true", small), ("false", re.sub(r"sha256:.{8}", "sha256:00000000", small))):
+        (tmp_path / name).write_text(lines)
+        results.append(subprocess.run([*command, tmp_path / name], capture_output=True, text=True, check=False))
+    true, false = results
+    if "No matching distribution" in true.stderr:
+        pytest.skip("the package index cannot be reached")
+    assert true.returncode == 0 and false.returncode == 1 and "DO NOT MATCH THE HASHES" in false.stderr
 
 
 def test_every_licence_pattern_is_needed():

@@ -1,11 +1,17 @@
 """The model card and the datasheet of a run have no empty field."""
 
 import copy
+import hashlib
 import json
+import re
+import shutil
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from callsieve.training.language import moment
+from callsieve.training.reports.ml_bom import write_ml_bom
 from callsieve.training.reports.model_card import page, write_documents
 from callsieve.training.reports.wording import in_markdown
 from callsieve.training.tracking.run_values import description
@@ -55,6 +61,33 @@ def test_annex_iv_has_each_field_of_both_documents_and_names_records_that_exist(
     )
 
 
+def test_the_ml_bom_is_of_the_bundle_and_repeats_the_card_and_the_tables(training_run):
+    """Against the schema of CycloneDX by the project's own library, and against files that other code wrote."""
+    text = (documents(training_run) / "ml_bom.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill, bundle = json.loads(text), training_run[0] / "bundle"
+    model = bill["metadata"]["component"]
+    assert (model["type"], model["version"]) == ("machine-learning-model", training_run[1]["model"]["id"])
+    hashes = {entry["name"]: entry["hashes"][0]["content"] for entry in model["components"]}
+    assert hashes == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in bundle.iterdir()}
+    card = (documents(training_run) / "model_card.md").read_text()
+    fields = [field["value"] for field in model["modelCard"]["properties"]]
+    assert fields == [in_plain(line) for line in card.splitlines() if line.startswith("- **")]
+    record = json.loads((training_run[0] / "record/datasets.json").read_text())
+    tables = {entry["name"]: entry["properties"][0]["value"] for entry in bill["components"] if entry["type"] == "data"}
+    assert tables == {name: entry["sha256"] for name, entry in record.items()}
+    metrics = {entry["type"]: entry for entry in model["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]}
+    catch = training_run[1]["headline"]["model"]["catch"]["call"]
+    assert float(metrics["catch_by_call"]["value"]) == catch["rate"]
+    assert float(metrics["catch_by_call"]["confidenceInterval"]["lowerBound"]) == catch["low"]
+    assert str(training_run[0]) not in text
+
+
+def in_plain(line):
+    """Returns the value of a line of the card, without the escapes of Markdown."""
+    return re.sub(r"\\(.)", r"\1", line.partition("**: ")[2])
+
+
 def test_the_datasheet_names_every_table(training_run, world_folder):
     sheet = (documents(training_run) / "datasheet.md").read_text()
     data = training_run[1]["data"]
@@ -98,6 +131,12 @@ def test_the_card_of_an_adaptation_names_its_base_and_has_both_models(training_r
     assert "known innocent: 333 callers, 30,000 calls" in card
     assert ("- **Checks**: too few checks to judge: 20 more are needed" in card) is (checks == 0)
     assert "choose threshold" not in sheet and "- **Folds**: certify " in sheet
+    shutil.copytree(training_run[0] / "bundle", tmp_path / "bundle")
+    write_ml_bom(figures, {}, tmp_path)
+    bill = (tmp_path / "documents" / "ml_bom.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill) is None
+    (base,) = json.loads(bill)["metadata"]["component"]["pedigree"]["ancestors"]
+    assert (base["version"], base["hashes"][0]["content"]) == ("70764091aeb0", figures["adapted"]["manifest"])
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n"])
