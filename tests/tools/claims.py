@@ -35,6 +35,7 @@ SHIPPED = "serving/shipped/bundle"
 OTHER = "../shared/judges/second_world.py"
 """Another simulator, which is not shipped with the project."""
 ADAPT = f"python -m tests.bench.robustness.bench_adapt --simulator {OTHER}"
+ADAPT_QUICK = f"{ADAPT} --seeds 1 --people 100 --draws 1 --checks 60 --json"
 OPERATORS = f"python -m tests.bench.robustness.bench_operators --simulator {OTHER}"
 WORLDS = f"callsieve study worlds --json --valid-from 2026-11-28 --valid-days 730 --out {WORK}"
 COUNTS = f"python -m tests.bench.bench_worlds {WORK}"
@@ -373,7 +374,7 @@ CLAIMS = (
         f"{ADAPT} --seeds 51,52 --draws 5 --json",
         adapting,
         lambda output: output,
-        quick=f"{ADAPT} --seeds 1 --people 100 --draws 1 --checks 60 --json",
+        quick=ADAPT_QUICK,
         needs=OTHER,
     ),
     Claim(
@@ -382,7 +383,7 @@ CLAIMS = (
         "--picture docs/pictures/checks.svg",
         adapting,
         lambda output: output,
-        quick=f"{ADAPT} --seeds 2 --people 100 --draws 1 --checks 20 --json",
+        quick=ADAPT_QUICK,
         needs=OTHER,
     ),
     Claim(

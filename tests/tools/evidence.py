@@ -7,6 +7,7 @@ command on a tiny world and writes nothing; the exit code is 1 if EVIDENCE.md is
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -108,17 +109,7 @@ def rounded(value: Any) -> Any:
 
 def run_command(name: str, command: str, root: Path, work: Path) -> Output:
     """Runs a command with this Python and returns the JSON that it prints."""
-    words = [word.replace(WORK, str(work)) for word in command.split()]
-    module = ["-m", "callsieve.training"] if words[0] == "callsieve" else []
-    keys = {VARIABLE: str(work / "keys")}
-    done = subprocess.run(
-        [sys.executable, *module, *words[1:]],
-        cwd=root,
-        env=os.environ | keys,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = completed(command, root, work)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise ValueError(f"{name}: exit code {done.returncode}: {last}")
@@ -127,6 +118,21 @@ def run_command(name: str, command: str, root: Path, work: Path) -> Output:
     except ValueError:
         raise ValueError(f"{name}: expected JSON on standard output, got {done.stdout[:40]!r}") from None
     return output
+
+
+@functools.cache
+def completed(command: str, root: Path, work: Path) -> subprocess.CompletedProcess[str]:
+    """Returns the completed process of a command. Claims with the same quick command share it."""
+    words = [word.replace(WORK, str(work)) for word in command.split()]
+    module = ["-m", "callsieve.training"] if words[0] == "callsieve" else []
+    return subprocess.run(
+        [sys.executable, *module, *words[1:]],
+        cwd=root,
+        env=os.environ | {VARIABLE: str(work / "keys")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def machine() -> str:
