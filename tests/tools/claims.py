@@ -338,7 +338,7 @@ CLAIMS = (
         f"{WORLDS}/worlds",
         shipped_model,
         _training_part,
-        quick=f"{WORLDS}/few --size tiny --learn 5",
+        quick=f"{WORLDS}/few --size tiny --learn 2",
     ),
     Claim(
         "by number",

@@ -68,16 +68,16 @@ def test_the_rule_in_words_says_that_limits_differ_by_number_class():
 def test_the_most_important_features_have_the_shapley_values_of_lightgbm(trained, monkeypatch):
     monkeypatch.setattr(judge, "EXPLAINED_CALLS", 1_000_000)  # all judged calls
     calls, names = judge.judged_calls(trained), trained.card.features
-    rows = trained.X[:, feature_columns(trained.settings.features)]
+    rows = trained.X[calls.rows][:, feature_columns(trained.settings.features)]
     values = lgb.Booster(model_str=trained.models["model"]).predict(rows, pred_contrib=True)[:, :-1]
-    sizes = np.abs(values[calls.rows]).sum(axis=0)
+    sizes, nuisance = np.abs(values).sum(axis=0), calls.judged.nuisance[calls.rows]
     features = judge.top_features(trained, calls)
     assert [feature["name"] for feature in features] == [names[i] for i in np.argsort(-sizes, kind="stable")[:12]]
     for feature in features:
         column = names.index(feature["name"])
         assert feature["share"] == pytest.approx(sizes[column] / sizes.sum())
-        for kind, chosen in (("nuisance", calls.judged.nuisance), ("innocent", ~calls.judged.nuisance)):
-            assert feature[kind] == pytest.approx(values[calls.rows & chosen, column].mean())
+        for kind, chosen in (("nuisance", nuisance), ("innocent", ~nuisance)):
+            assert feature[kind] == pytest.approx(values[chosen, column].mean())
 
 
 def test_verdicts_by_truth_and_the_histogram_agree_with_the_headline(training_run):

@@ -13,12 +13,20 @@ from callsieve.training.studies import worlds
 from callsieve.training.studies.worlds import JUDGED, LEARN_SEED, Worlds, study_worlds
 from callsieve.training.world import load_scenario
 from callsieve.training.world.basis.variation import vary
+from tests.support.lite_bundle import LITE
+from tests.support.trainings import short_trainings
 
 pytestmark = pytest.mark.system
 
 FEW = (Worlds("default", 31, 2), Worlds("varied", 33, 1, varied=True))  # of a tiny size, one world each
 QUICK = Settings(
-    seed=1, threads=2, learn_from="truth", valid_from="2026-11-28", valid_days=10, parameters={"rounds": 5}
+    seed=1,
+    threads=2,
+    learn_from="truth",
+    valid_from="2026-11-28",
+    valid_days=10,
+    parameters={"rounds": 5},
+    features=LITE,
 )
 
 
@@ -27,6 +35,7 @@ def judged(tmp_path_factory):
     """Folder and figures of a study."""
     folder = tmp_path_factory.mktemp("worlds")
     with pytest.MonkeyPatch.context() as patched:
+        short_trainings.shorten(patched)
         patched.setattr(worlds, "JUDGED", FEW)
         patched.setattr(pool, "POORER_FEEDS", (OUTGOING_ONLY,))  # the others are tested with trainings of their own
         return folder, study_worlds(folder, QUICK, size="tiny", learnt=2, progress=silent)
