@@ -24,7 +24,7 @@ from callsieve.features.kernel.windows import DAY_MS, HOUR, WEEK
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from callsieve.features.arrays import Bools, Int64s
+    from callsieve.features.arrays import Bools, Floats, Int64s
 
 ANSWERED_ONLY, OUTGOING_ONLY = "answered only", "outgoing only"
 NO_ROUTES, NO_RING_TIME = "no routes", "no ring time"
@@ -63,6 +63,14 @@ PRESENT_UNANSWERED = 0.05
 COUNTED_CALLS, RARE_CALLS = 2, 4
 FEWEST_DAYS = 7  # with calls, in a week whose calls are counted; with fewer, every caller seems to make few
 SPARSE_FROM, TOO_SPARSE_FROM = 0.1, 0.18
+# Two parties are balanced as far as the one with fewer partners in seven days reaches the other: the ratio of the two
+# numbers of partners. Records that have all calls of some numbers and few of the others lack balance: one operator's,
+# with all calls that a number of its own takes part in. "balance" is the median over the calls of callers who count
+# and whose parties call each other. It is 0.19 to 0.26 in weeks of 13 simulated worlds, 0.19 to 0.25 in the records of
+# one such operator of two or three, 0.18 to 0.25 of one of five, 0.13 to 0.18 of one of ten, and 0.09 to 0.13 of one of
+# twenty, whose share of rare calls is 0.11 to 0.18. In the other simulator it is 0.63 to 0.83, 0.19 to 0.23 of one of
+# five, 0.12 to 0.15 of one of ten, whose share of rare calls is only 0.06. The limit was chosen on own worlds alone.
+BALANCED_FROM, FEWEST_MUTUAL = 0.17, 100
 # A call of a caller who counts is lone if one of its parties deals with a single number in the same seven days and the
 # other one does not. The centre of a call is the party that the sample has more often; "site" is the share of lone
 # calls divided by the share of centres among the numbers. Simulated worlds have 0.1 to 0.2, the calls of one operator
@@ -168,6 +176,8 @@ class SampledCall(NamedTuple):
         rang: whether it is over and has a ring time above 0.
         made: calls of its caller in the same seven days; 0 if the records lack a day of them.
         lone: whether exactly one of its parties deals with a single number in the same seven days.
+        balance: the ratio of its parties' numbers of partners in the same seven days, at most 1; 0 unless its callee
+            calls its caller in these days, too.
         caller, callee: its parties, in any form that can be compared.
     """
 
@@ -178,6 +188,7 @@ class SampledCall(NamedTuple):
     rang: bool
     made: int
     lone: bool = False
+    balance: float = 0.0
     caller: object = None
     callee: object = None
 
@@ -196,9 +207,11 @@ class FeedShares:
             these.
         site: share of lone calls, divided by the share of centres among the numbers; see SITE_FROM.
         busy: share of the callers with at least BUSY_CALLS in seven days that have received a call; 1 if they are few.
+        balance: median ratio of the parties' numbers of partners, among the calls of parties that call each other; see
+            BALANCED_FROM; 1 if they are few.
 
-    >>> print(FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.054, counted=0.98, site=0.15))
-    unanswered 0.200, called 0.970, routes 0.900, ring 0.960, rare 0.054, counted 0.980, site 0.150, busy 1.000
+    >>> str(FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.054, counted=0.98, site=0.15)).split(", ")[4:]
+    ['rare 0.054', 'counted 0.980', 'site 0.150', 'busy 1.000', 'balance 1.000']
     """
 
     unanswered: float
@@ -209,6 +222,7 @@ class FeedShares:
     counted: float = 1.0
     site: float = 0.0
     busy: float = 1.0
+    balance: float = 1.0
 
     @property
     def feed(self) -> str:
@@ -223,6 +237,8 @@ class FeedShares:
         ('no routes', 'unknown')
         >>> FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.11).feed, FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.37).feed
         ('sparse', 'unknown')
+        >>> FeedShares(0.2, 0.97, 0.9, 0.96, balance=0.12).feed
+        'sparse'
         >>> FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.37, site=5.0).feed, FeedShares(0.2, 0.97, 0.9, 0.96, busy=0.6).feed
         ('one site', 'no calls to organisations')
         """
@@ -236,14 +252,14 @@ class FeedShares:
             OUTGOING_ONLY: self.called <= LACKING,
             NO_ROUTES: self.routes < PRESENT,
             NO_RING_TIME: self.ring <= LACKING,
-            SPARSE: self.rare >= SPARSE_FROM,
+            SPARSE: self.rare >= SPARSE_FROM or self.balance < BALANCED_FROM,
             ONE_SITE: self.site >= SITE_FROM,
             NO_ORGANISATIONS: self.busy < PRESENT_BUSY,
         }
         return feed_lacking([lack for lack in LACKS if lacking[lack]])
 
     def __str__(self) -> str:
-        names = ("unanswered", "called", "routes", "ring", "rare", "counted", "site", "busy")
+        names = ("unanswered", "called", "routes", "ring", "rare", "counted", "site", "busy", "balance")
         return ", ".join(f"{name} {getattr(self, name):.3f}" for name in names)
 
 
@@ -253,13 +269,13 @@ def shares_of_sample(sample: Collection[SampledCall]) -> FeedShares | None:
     Before a whole week is known every caller seems to make few calls. Then all callers count, and no call is rare.
     """
     few = len(sample) < FEWEST_CALLS
-    known, rare, counted, site, busy = [call for call in sample if call.made], 0.0, 1.0, 0.0, 1.0
-    calls = sample
+    known, calls = [call for call in sample if call.made], sample
+    rare, counted, site, busy, balance = 0.0, 1.0, 0.0, 1.0, 1.0
     if len(known) >= (FEWEST_OF_SITE if few else FEWEST_CALLS // 2):
         calls = [call for call in known if call.made >= COUNTED_CALLS]
         rare = sum(call.made <= RARE_CALLS for call in calls) / max(len(calls), 1)
         counted = len(calls) / len(known)
-        site, busy = _site(calls), _busy(calls)
+        site, busy, balance = _site(calls), _busy(calls), _balance(calls)
     if few and (site < SITE_FROM or len(calls) < FEWEST_OF_SITE):
         return None
     count = max(len(calls), 1)
@@ -273,6 +289,7 @@ def shares_of_sample(sample: Collection[SampledCall]) -> FeedShares | None:
         counted=counted,
         site=site,
         busy=busy,
+        balance=balance,
     )
 
 
@@ -287,6 +304,12 @@ def _busy(calls: Collection[SampledCall]) -> float:
     """Returns the share of busy callers that have received a call, each caller counted once, as FeedShares has it."""
     called = {call.caller: call.called for call in calls if call.made >= BUSY_CALLS}
     return sum(called.values()) / len(called) if len(called) >= FEWEST_BUSY else 1.0
+
+
+def _balance(calls: Collection[SampledCall]) -> float:
+    """Returns the median balance of the calls whose parties call each other, as FeedShares has it."""
+    mutual = sorted(call.balance for call in calls if call.balance)
+    return mutual[len(mutual) // 2] if len(mutual) >= FEWEST_MUTUAL else 1.0
 
 
 def feed_of_sample(sample: Collection[SampledCall]) -> str:
@@ -331,11 +354,12 @@ def feed_of_batches(read: Callable[[], Iterable[pa.Table | pa.RecordBatch]], cou
     rang = pc.and_(over, pc.fill_null(pc.greater(sample["ring"], 0), False))
     flags = (pc.fill_null(flag, False).to_pylist() for flag in (over, unanswered, is_called, routes, rang))
     parties = (sample[name].to_pylist() for name in ("caller", "callee"))
-    return feed_of_sample([*map(SampledCall, *flags, weeks.made().tolist(), weeks.lone().tolist(), *parties)])
+    counts = (values.tolist() for values in (weeks.made(), *weeks.partners()))
+    return feed_of_sample([*map(SampledCall, *flags, *counts, *parties)])
 
 
 class _CallsByWeek:
-    """How many calls the parties of a sample made in each week of the records, and who dealt with a single number."""
+    """How many calls the numbers of a sample made, and with how many others they dealt, in each week of the records."""
 
     def __init__(self, sample: pa.Table, first: int, last: int) -> None:
         import numpy as np
@@ -346,56 +370,68 @@ class _CallsByWeek:
         self._weeks = (last - first + HOUR) // WEEK
         self._numbers = pa.chunked_array([*sample["caller"].chunks, *sample["callee"].chunks], pa.string()).unique()
         self._made = np.zeros(len(self._numbers) * self._weeks, dtype=np.int64)
-        self._partner = np.full(len(self._made), -1)  # a number that this one dealt with in this week
-        self._several = np.zeros(len(self._made), dtype=bool)  # whether it dealt with others, too
-        for rows, places, partners in self._parties(sample):
-            self._partner[places[rows]] = partners[rows]
+        self._dealt: list[pa.Table] = []  # pairs of a place among the counts and a partner
+        self._called = np.empty(0, dtype=np.int64)  # places of callers, combined with the sampled numbers they call
         self._days: set[int] = set()  # with calls, from the first call on
 
     def count(self, calls: pa.Table | pa.RecordBatch) -> None:
         """Counts more calls."""
         import numpy as np
+        import pyarrow as pa
 
-        outgoing, incoming = self._parties(calls)
-        np.add.at(self._made, outgoing[1][outgoing[0]], 1)
-        for rows, places, partners in (outgoing, incoming):
-            self._several[places[rows][partners[rows] != self._partner[places[rows]]]] = True
+        caller, callee, week = self._parties(calls)
+        whole = week < self._weeks
+        made = (caller >= 0) & whole
+        np.add.at(self._made, (caller * self._weeks + week)[made], 1)
+        both = made & (callee >= 0)
+        self._called = np.unique(np.append(self._called, self._calls_of(caller, callee, week)[both]))
+        for own, other in ((caller, "callee"), (callee, "caller")):
+            rows = np.flatnonzero((own >= 0) & whole)
+            partners = _hashes(_texts_or_numbers(calls[other].take(pa.array(rows))))
+            self._dealt.append(pa.table({"place": (own * self._weeks + week)[rows], "partner": partners}))
+        self._dealt = [pa.concat_tables(self._dealt).group_by(["place", "partner"]).aggregate([])]
         self._days.update(np.unique((calls["start"].to_numpy() - self._first) // DAY_MS).tolist())
 
     def made(self) -> Int64s:
         """Returns the calls of the caller of each sampled call in its week; 0 for a week without calls on each day."""
         import numpy as np
 
-        rows, places, _ = self._parties(self._sample)[0]
-        known = rows & np.isin(places % max(self._weeks, 1), whole_weeks(self._days))
-        made = np.zeros(len(rows), dtype=np.int64)
-        made[known] = self._made[places[known]]
+        caller, _, week = self._parties(self._sample)
+        known = (week < self._weeks) & np.isin(week, whole_weeks(self._days))
+        made = np.zeros(len(week), dtype=np.int64)
+        made[known] = self._made[(caller * self._weeks + week)[known]]
         return made
 
-    def lone(self) -> Bools:
-        """Returns whether exactly one party of each sampled call dealt with a single number in its week."""
+    def partners(self) -> tuple[Bools, Floats]:
+        """Returns `lone` and `balance` of each sampled call by the partners of its parties in its week."""
         import numpy as np
 
-        (rows, callers, _), (_, callees, _) = self._parties(self._sample)
-        lone = np.zeros(len(rows), dtype=bool)
-        lone[rows] = self._several[callers[rows]] != self._several[callees[rows]]
-        return lone
+        caller, callee, week = self._parties(self._sample)
+        rows = week < self._weeks
+        lone, balance = np.zeros(len(week), dtype=bool), np.zeros(len(week))
+        places = [] if not self._dealt else self._dealt[0]["place"].to_numpy()
+        partners = np.bincount(places, minlength=len(self._made))
+        own, other = (partners[(number * self._weeks + week)[rows]] for number in (caller, callee))
+        lone[rows] = (own == 1) != (other == 1)
+        mutual = np.isin(self._calls_of(callee, caller, week)[rows], self._called)
+        balance[rows] = np.where(mutual, np.minimum(own, other) / np.maximum(own, other), 0)
+        return lone, balance
 
-    def _parties(self, calls: pa.Table | pa.RecordBatch) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
-        """Returns for callers, then for callees: rows of a number of the sample in a whole week, the places of these
-        among the counts, and the other party, -1 if the sample does not have it; each of shape (calls,)."""
+    def _calls_of(self, number: Int64s, other: Int64s, week: Int64s) -> Int64s:
+        """Returns a number for each (number, other, week)."""
+        return (number * len(self._numbers) + other) * max(self._weeks, 1) + week
+
+    def _parties(self, calls: pa.Table | pa.RecordBatch) -> tuple[Int64s, Int64s, Int64s]:
+        """Returns the places of the callers and of the callees among the numbers of the sample, -1 for others, and the
+        weeks; each of shape (calls,)."""
         import numpy as np
         import pyarrow.compute as pc
 
         caller, callee = (
-            np.asarray(pc.index_in(_texts_or_numbers(calls[name]), value_set=self._numbers).fill_null(-1))
+            np.asarray(pc.index_in(_texts_or_numbers(calls[name]), value_set=self._numbers).fill_null(-1), np.int64)
             for name in ("caller", "callee")
         )
-        week = (calls["start"].to_numpy() - self._first) // WEEK
-        return (
-            ((caller >= 0) & (week < self._weeks), caller * self._weeks + week, callee),
-            ((callee >= 0) & (week < self._weeks), callee * self._weeks + week, caller),
-        )
+        return caller, callee, (calls["start"].to_numpy() - self._first) // WEEK
 
 
 def whole_weeks(days: Iterable[int]) -> list[int]:
@@ -415,3 +451,10 @@ def _texts_or_numbers(column: Any) -> Any:
     import pyarrow as pa
 
     return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+
+
+def _hashes(texts: Any) -> Any:
+    """Returns 64-bit hashes of texts, shape (texts,)."""
+    import pandas as pd
+
+    return pd.util.hash_array(texts.to_numpy(zero_copy_only=False))

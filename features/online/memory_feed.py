@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from callsieve.features.codegen.memory_layout import Arrays
+from callsieve.features.kernel.number_state import PAIR_IN
 from callsieve.features.kernel.windows import ANSWERED, DAY_MS, END_PLACES, NEVER, OUTCOME_BITS, OVER, WEEK
 from callsieve.features.stream.call_store import (
     CALLEE_KEY,
@@ -14,6 +15,7 @@ from callsieve.features.stream.call_store import (
     FIELDS,
     LATER_ROUTE,
     NOW,
+    PAIR_RECORD,
     ROUTE,
     ROUTE_SIZE,
     STORED,
@@ -97,6 +99,8 @@ class MemoryFeed:
             keys = (routes[of + KEYS_OF + kind] for of in (route, later) if of > 0 for kind in (1, 2))
             caller, callee = int(calls[call + CALLER_KEY]), int(calls[call + CALLEE_KEY])
             made, called, partners = self._week_of(caller)
+            other = self._week_of(callee)[2]  # the partners of the callee
+            ratio = min(partners, other) / max(partners, other, 1)
             start, facts = start_of(call, calls), calls[call + FACTS]
             over = bool(facts >> OVER & 1)
             in_week = start >= now - WEEK
@@ -110,12 +114,19 @@ class MemoryFeed:
                     routed=any(key > 0 for key in keys),  # trunk or device
                     rang=over and calls[call + DURATION] > calls[call + TALK],
                     made=made if in_week else 0,
-                    lone=(partners == 1) != (self._week_of(callee)[2] == 1),
+                    lone=(partners == 1) != (other == 1),
+                    balance=ratio if in_week and self._is_mutual(calls[call + PAIR_RECORD], caller, callee) else 0.0,
                     caller=caller,
                     callee=callee,
                 )
             )
         return sample if len(days) >= FEWEST_DAYS else [call._replace(made=0) for call in sample]
+
+    def _is_mutual(self, record: int, caller: int, callee: int) -> bool:
+        """Returns whether the callee of a call called its caller in the window of seven days, by the pair's record."""
+        start = record * self._driver.layouts["number"].PAIR
+        opposite = start ^ (0 if caller > callee else PAIR_IN) ^ WIDEST
+        return bool(record and self._memory["number"]["pairs"][opposite] > 0)
 
     def _week_of(self, key: int) -> tuple[int, bool, int]:
         """Returns a number's calls in the window of seven days, whether it was called, and how many others it met."""

@@ -1,6 +1,6 @@
 """Judges the shipped model on the records of one operator of several in another simulator's network.
 
-python -m tests.bench.robustness.bench_operators --simulator SCRIPT [--seed 51] [--shares 3,10] [--json]
+python -m tests.bench.robustness.bench_operators --simulator SCRIPT [--seed 51] [--shares 3,5,10] [--json]
 
 A share of 3 is an operator with a third of all numbers, drawn by chance. It records the calls of these numbers, so of a
 caller of another network it knows only the calls to them. Each share is judged with the feed that the records show, and
@@ -30,7 +30,7 @@ BUNDLE, POLICY = ROOT / "serving/shipped/bundle", ROOT / "serving/rules/policy.t
 
 def main() -> None:
     """Prints the figures of each share, with the feed as recognised and pinned."""
-    parser = parser_of(__doc__, simulator="", seed=51, people=6000, days=31, shares="3,10", json=False)
+    parser = parser_of(__doc__, simulator="", seed=51, people=6000, days=31, shares="3,5,10", json=False)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         network, pinned = Path(work, "network"), Path(work, "policy.toml")

@@ -30,10 +30,18 @@ from callsieve.features.online.feeds import (
     feed_of_table,
     needs_second_model,
     shares_of_sample,
+    with_lacks,
 )
 from callsieve.features.online.memory_feed import sampled_attempts
 from callsieve.features.stream.call_store import FIELDS
-from tests.support.calls.lacks import forged_calls, week_of_a_site, week_of_busy_callers, week_of_calls, without
+from tests.support.calls.lacks import (
+    forged_calls,
+    week_of_a_site,
+    week_of_an_operator,
+    week_of_busy_callers,
+    week_of_calls,
+    without,
+)
 
 CALLS = 6_000  # some two days; a few records stand twice
 OF_EACH_CALL = LACKS[:4]
@@ -131,6 +139,14 @@ def test_records_lack_calls_to_organisations_if_few_busy_callers_are_called(call
     assert feed_of_table(forged) == (COMPLETE if called == 40 else NO_ORGANISATIONS)
 
 
+@pytest.mark.parametrize(("partners", "feed"), [(10, COMPLETE), (12, SPARSE)])
+def test_records_with_all_calls_of_few_numbers_are_sparse(calls, partners, feed):
+    """People with two partners call numbers with ten, a ratio of 0.2, or with twelve, 0.17; no call is rare."""
+    week = week_of_an_operator(calls, partners)
+    assert feed_of_table(week) == history_of(week).feed == feed
+    assert feed_of_table(without(week, (NO_RING_TIME,))) == with_lacks(feed, NO_RING_TIME)
+
+
 def test_few_busy_callers_show_nothing(calls):
     week = week_of_busy_callers(calls, 0).to_pylist()
     fewer = [row for row in week if row["caller"] not in {f"busy{n}" for n in range(11)}]
@@ -177,6 +193,7 @@ def test_a_week_has_the_same_shares_in_a_table_and_in_a_history(calls, seed, mon
             template | facts | {"caller": f"a{caller}", "callee": f"a{caller + 1 + call * others}"}
             for call in range(made)
         ]
+        rows += [row | {"caller": row["callee"], "callee": row["caller"]} for row in rows[-made:]] * answered
     order = draws.permutation(len(rows)).tolist()
     rows = [rows[place] | {"start": DAY_MS + n * (WEEK // len(rows))} for n, place in enumerate(order)]
     week = pa.Table.from_pylist(rows, calls.schema)
@@ -185,6 +202,7 @@ def test_a_week_has_the_same_shares_in_a_table_and_in_a_history(calls, seed, mon
     feed_of_table(week)
     expected = shares_of_sample(*samples)
     assert history.feed == expected.feed and 0 < expected.rare < expected.counted < 1 and expected.site > 0
+    assert 0 < expected.balance < 1
     assert history.memory_feed.shares == expected
 
 

@@ -62,6 +62,18 @@ def week_of_busy_callers(calls, called):
     return _week(calls, parties + [(f"person{n}", f"busy{n}") for n in range(called)])
 
 
+def week_of_an_operator(calls, partners):
+    """Returns a week of calls between 20 own numbers and people who know two of them: three calls each way.
+
+    Args:
+        calls: keyed calls, whose schema and facts the result has.
+        partners: how many people each own number knows.
+    """
+    people = [(n, person) for n in range(20) for person in range(partners // 2)]
+    pairs = [(f"own{own % 20}", f"person{n}.{person}") for n, person in people for own in (n, n + 1)]
+    return _week(calls, 3 * (pairs + [(callee, caller) for caller, callee in pairs]))
+
+
 def _week(calls, parties):
     """Returns calls between these pairs of numbers in random order, evenly over a week and some minutes."""
     template = next(row for row in calls.to_pylist() if row["trunk"] and row["outcome"] == "answered")
