@@ -7,7 +7,10 @@
 
 import hashlib
 import importlib
+import importlib.metadata
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -23,6 +26,7 @@ from setuptools.errors import CompileError
 
 ROOT = Path(__file__).parent
 KERNEL, FOREST = "callsieve.features.codegen.kernel", "callsieve.serving.bundle.forest"
+SHIPPED = "callsieve/serving/shipped/bundle/MANIFEST.json"
 FOREST_SOURCE = "serving/bundle/forest.c"
 PLATFORM = os.environ.get("CALLSIEVE_PLATFORM", "")
 COMPILER = [] if PLATFORM else shlex.split(os.environ.get("CC", "")) or [path for path in [shutil.which("cc")] if path]
@@ -63,13 +67,76 @@ class BuildLibraries(build_ext):
 
 
 class BuildWheel(bdist_wheel):
-    """Tags the wheel for any Python 3, because the compiled library calls no function of Python."""
+    """Tags the wheel for any Python 3, because the compiled library calls no function of Python; adds the SBOM."""
 
     def get_tag(self) -> tuple[str, str, str]:
         """Returns `py3-none-PLATFORM` if both libraries were built, else `py3-none-any`."""
         libraries = (Path(self.bdist_dir or "", f"{name.replace('.', '/')}.library") for name in (KERNEL, FOREST))
         built = all(path.is_file() for path in libraries)
         return "py3", "none", (PLATFORM or super().get_tag()[2]) if built else "any"
+
+    def write_wheelfile(self, wheelfile_base: str, *generator: str) -> None:
+        """Adds the SBOM beside the wheel's own metadata (PEP 770); an editable install has no files to list."""
+        super().write_wheelfile(wheelfile_base, *generator)
+        root = Path(self.bdist_dir or "")
+        if (root / SHIPPED).is_file():
+            bill = Path(wheelfile_base, "sboms", "callsieve.cdx.json")
+            bill.parent.mkdir()
+            content = sbom(root, self.distribution.get_version(), self.distribution.install_requires)
+            bill.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def sbom(root: Path, version: str, requires: list[str]) -> dict[str, object]:
+    """Returns the bill of materials of a wheel in CycloneDX 1.6: its contents and the packages that it requires.
+
+    A required package has no version, because pip chooses it at the installation.
+
+    Args:
+        root: folder of the wheel's files.
+        requires: requirements of the base install.
+    """
+    own = {"type": "library", "bom-ref": "callsieve", "name": "callsieve", "version": version}
+    libraries = [root / f"{name.replace('.', '/')}.library" for name in (KERNEL, FOREST)]
+    built = [path for path in libraries if path.is_file()]
+    contents = [component("file", path.name, hashes=digest(path)) for path in built]
+    if built and not COMPILER:
+        licences = [{"expression": "MIT AND Apache-2.0 WITH LLVM-exception"}]
+        compiler = importlib.metadata.version("ziglang")
+        contents.append(component("library", "ziglang", version=compiler, licenses=licences))
+    model = hashlib.sha256((root / SHIPPED).read_bytes()).hexdigest()[:12]
+    contents.append(
+        component("machine-learning-model", "callsieve-bundle", version=model, hashes=digest(root / SHIPPED))
+    )
+    names = [re.split(r"[^\w.-]", text)[0] for text in requires]
+    packages = [
+        component("library", name, purl=f"pkg:pypi/{name}", properties=[{"name": "callsieve:requires", "value": text}])
+        for name, text in zip(names, requires, strict=True)
+    ]
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "component": own
+            | {
+                "purl": f"pkg:pypi/callsieve@{version}",
+                "licenses": [{"expression": "Apache-2.0"}],
+                "components": contents,
+            }
+        },
+        "components": packages,
+        "dependencies": [{"ref": "callsieve", "dependsOn": names}],
+    }
+
+
+def component(kind: str, name: str, **fields: object) -> dict[str, object]:
+    """Returns a component of a bill of materials, with its name as reference."""
+    return {"type": kind, "bom-ref": name, "name": name, **fields}
+
+
+def digest(path: Path) -> list[dict[str, str]]:
+    """Returns the SHA-256 of a file as the hashes of a component."""
+    return [{"alg": "SHA-256", "content": hashlib.sha256(path.read_bytes()).hexdigest()}]
 
 
 def zig() -> list[str]:

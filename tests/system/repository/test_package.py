@@ -18,6 +18,8 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -102,10 +104,32 @@ def test_the_wheel_is_for_any_python_3_on_this_platform(wheel):
     assert set(LIBRARIES) <= set(zipfile.ZipFile(wheel).namelist())
 
 
+def bill_of(wheel):
+    """Returns the SBOM in a wheel (PEP 770): its contained components and its required packages, by name."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if ".dist-info/sboms/" in name)
+    text = archive.read(name).decode()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill = json.loads(text)
+    groups = bill["metadata"]["component"]["components"], bill["components"]
+    return [{entry["name"]: entry for entry in group} for group in groups]
+
+
+def test_the_sbom_in_the_wheel_lists_what_it_contains_and_requires(wheel):
+    contents, packages = bill_of(wheel)
+    archive = zipfile.ZipFile(wheel)
+    files = dict(zip(("kernel.library", "forest.library"), LIBRARIES, strict=True))
+    files["callsieve-bundle"] = "callsieve/serving/shipped/bundle/MANIFEST.json"
+    hashes = {name: entry["hashes"][0]["content"] for name, entry in contents.items()}
+    assert hashes == {name: hashlib.sha256(archive.read(path)).hexdigest() for name, path in files.items()}
+    assert packages.keys() == {Requirement(text).name for text in PROJECT["dependencies"]}
+
+
 def test_without_a_compiler_the_wheel_is_for_any_platform(source, tmp_path):
     wheel = build_wheel(source, tmp_path, CC="false")
     assert wheel.name.endswith("-py3-none-any.whl")
     assert not set(LIBRARIES) & set(zipfile.ZipFile(wheel).namelist())
+    assert bill_of(wheel)[0].keys() == {"callsieve-bundle"}
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +159,7 @@ def test_the_compiler_that_a_build_brings_makes_a_wheel_that_loads(zig, source, 
     assert wheel.name.endswith(f"-py3-none-{PLATFORM}.whl")
     for name in LIBRARIES:
         assert ctypes.CDLL(zipfile.ZipFile(wheel).extract(name, tmp_path))
+    assert "LLVM-exception" in bill_of(wheel)[0]["ziglang"]["licenses"][0]["expression"]
 
 
 def test_the_stated_command_makes_a_wheel_for_another_machine(zig, source, tmp_path):
