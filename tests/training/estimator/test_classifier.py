@@ -204,6 +204,8 @@ def test_mlflow_logs_the_model_as_its_page_says_and_no_part_of_it(noisy, empty_s
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.setitem(PARAMETERS, "rounds", 3)
+    # MLflow infers requirements by loading the model in another process, which takes seconds.
+    monkeypatch.setattr(mlflow.models, "infer_pip_requirements", lambda _uri, _flavor, fallback, **_: fallback)
     X, y, caller = noisy
     (code,) = (block.code for block in how_to.blocks("mlflow") if block.skip == "data")
     names = {"mlflow": mlflow, "X": X, "y": y, "caller": caller}
