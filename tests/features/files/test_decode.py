@@ -121,6 +121,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]))
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
     lambda items: st.lists(items) | st.dictionaries(texts, items),
+    max_leaves=10,
 )
 
 
