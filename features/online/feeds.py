@@ -70,7 +70,9 @@ SPARSE_FROM, TOO_SPARSE_FROM = 0.1, 0.18
 # one such operator of two or three, 0.18 to 0.25 of one of five, 0.13 to 0.18 of one of ten, and 0.09 to 0.13 of one of
 # twenty, whose share of rare calls is 0.11 to 0.18. In the other simulator it is 0.63 to 0.83, 0.19 to 0.23 of one of
 # five, 0.12 to 0.15 of one of ten, whose share of rare calls is only 0.06. The limit was chosen on own worlds alone.
-BALANCED_FROM, FEWEST_MUTUAL = 0.17, 100
+# In a small network few organisations take part in most such calls, and the figure is 0.09 to 0.30: there 130 to 170
+# callers of the sample are called back, and above 300 in the records of one operator of up to forty.
+BALANCED_FROM, FEWEST_CALLED_BACK = 0.17, 250
 # A call of a caller who counts is lone if one of its parties deals with a single number in the same seven days and the
 # other one does not. The centre of a call is the party that the sample has more often; "site" is the share of lone
 # calls divided by the share of centres among the numbers. Simulated worlds have 0.1 to 0.2, the calls of one operator
@@ -208,7 +210,7 @@ class FeedShares:
         site: share of lone calls, divided by the share of centres among the numbers; see SITE_FROM.
         busy: share of the callers with at least BUSY_CALLS in seven days that have received a call; 1 if they are few.
         balance: median ratio of the parties' numbers of partners, among the calls of parties that call each other; see
-            BALANCED_FROM; 1 if they are few.
+            BALANCED_FROM; 1 if their callers are few.
 
     >>> str(FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.054, counted=0.98, site=0.15)).split(", ")[4:]
     ['rare 0.054', 'counted 0.980', 'site 0.150', 'busy 1.000', 'balance 1.000']
@@ -308,8 +310,9 @@ def _busy(calls: Collection[SampledCall]) -> float:
 
 def _balance(calls: Collection[SampledCall]) -> float:
     """Returns the median balance of the calls whose parties call each other, as FeedShares has it."""
-    mutual = sorted(call.balance for call in calls if call.balance)
-    return mutual[len(mutual) // 2] if len(mutual) >= FEWEST_MUTUAL else 1.0
+    mutual = [call for call in calls if call.balance]
+    enough = len({call.caller for call in mutual}) >= FEWEST_CALLED_BACK
+    return sorted(call.balance for call in mutual)[len(mutual) // 2] if enough else 1.0
 
 
 def feed_of_sample(sample: Collection[SampledCall]) -> str:
