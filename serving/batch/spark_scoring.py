@@ -279,7 +279,7 @@ def verdicts(
             "silent": pa.array(scorer.abstaining_strata(rows, feed), pa.string()),
             "filled": covered,
             "broken": np.isnan(scores.raw),
-            **details,
+            **{name: column.cast(pa.string()) for name, column in details.items()},
         }
     )
 

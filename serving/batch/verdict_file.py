@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from callsieve.serving.rules.rule_bits import rule_names
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import MESSAGES, Status, message_of, status_of_score
+from callsieve.serving.scorer.table_scores import table_explanations
 from callsieve.serving.scorer.verdict import Scores, case_id
 
 from .call_files import CallFile
@@ -60,7 +62,7 @@ def verdict_table(calls: pa.Table, score: Array, action: Array, rule_bits: Array
 def verdict_details(
     scorer: Scorer, calls: pa.Table, rows: Array, scores: Scores, covered: Array, stale: Array
 ) -> dict[str, pa.Array]:
-    """Returns the columns DETAILS of some calls, as the scorer would give them for each.
+    """Returns the columns DETAILS of some calls, as the scorer would give them for each; words as dictionaries.
 
     Content, mode, reasons, plan class and case are given for calls that do not pass.
 
@@ -71,39 +73,51 @@ def verdict_details(
         stale: whether the call starts after the model's validity, shape (calls,).
     """
     strata, bands = strata_of(rows), () if scores.shift.unlike else scorer.bands(scores.feed)
-    band = np.full(len(rows), "", dtype=object)
-    for candidate in reversed(bands):
+    band = np.zeros(len(rows), dtype=np.int8)
+    for code, candidate in reversed([*enumerate(bands, 1)]):
         reached = scores.raw >= np.array([candidate.threshold_for(stratum) for stratum in STRATA])[strata]
-        band[reached & covered] = candidate.name
-    status, message = statuses(scorer, rows, scores, covered, stale)
-    explained: dict[str, list[str | None]] = {name: [None] * len(rows) for name in ("content", "mode", "reasons")}
-    for place in np.flatnonzero((scores.action > 0) & (scores.band_action > 0)).tolist():
-        verdict = scorer.explain_row(rows[place].tolist(), facts=(), feed=scores.feed, shift=scores.shift)
-        explained["content"][place], explained["mode"][place] = verdict.content, verdict.mode
-        explained["reasons"][place] = "; ".join(reason.en for reason in verdict.reasons)
+        band[reached & covered] = code
+    status, message = statuses(scorer, strata, scores, covered, stale)
     flagged = np.flatnonzero(scores.action > 0)
+    by_band = flagged[scores.band_action[flagged] > 0]
+    explained = table_explanations(scorer, rows[by_band], scores.feed)
+    content = dict(zip(by_band.tolist(), explained["content"], strict=True))
     parties = calls.take(pa.array(flagged)).select(["caller", "callee", "start"]).to_pydict()
-    case: list[str | None] = [None] * len(rows)
-    named: list[str | None] = [None] * len(rows)
-    for place, *identity in zip(flagged.tolist(), *parties.values(), strict=True):
-        case[place] = case_id(scorer.bundle.model_id, *identity)
-        named[place] = plan_class(explained["content"][place], rule_names(int(scores.rule_bits[place])))
-    columns = {"status": status, "message": message, "band": band, **explained, "plan_class": named, "case": case}
-    return {name: pa.array(columns[name], pa.string()) for name in DETAILS}
+    cases = [case_id(scorer.bundle.model_id, *identity) for identity in zip(*parties.values(), strict=True)]
+    named = [
+        plan_class(content.get(place), rule_names(bits))
+        for place, bits in zip(flagged.tolist(), scores.rule_bits[flagged].tolist(), strict=True)
+    ]
+    columns = {"status": status, "message": message, "band": _words(["", *(item.name for item in bands)], band)}
+    columns |= {name: _spread(texts, by_band, len(rows)) for name, texts in explained.items()}
+    columns |= {name: _spread(texts, flagged, len(rows)) for name, texts in (("plan_class", named), ("case", cases))}
+    return {name: columns[name] for name in DETAILS}
+
+
+def _words(words: Sequence[str], codes: Array) -> pa.DictionaryArray:
+    """Returns a column of words by their codes."""
+    return pa.array(words, pa.string()).dictionary_encode().take(pa.array(codes))
+
+
+def _spread(texts: Sequence[str | None], places: Array, count: int) -> pa.StringArray:
+    """Returns a column of `count` texts with null everywhere but at `places`, ascending."""
+    source = np.full(count, -1)
+    source[places] = np.arange(len(places))
+    return pa.array(texts, pa.string()).take(pa.array(source, mask=source < 0))
 
 
 def statuses(
-    scorer: Scorer, rows: Array, scores: Scores, covered: Array, stale: Array
-) -> tuple[list[Status], list[str]]:
+    scorer: Scorer, strata: Array, scores: Scores, covered: Array, stale: Array
+) -> tuple[pa.DictionaryArray, pa.DictionaryArray]:
     """Returns the status and the message of some calls, as `Scorer.score` would give them for each.
 
     Args:
-        rows, covered, stale: as for `verdict_details`.
+        strata: indexes of STRATA, shape (calls,).
+        covered, stale: as for `verdict_details`.
     """
     bands = scorer.bands(scores.feed)
     silent = np.array([scorer.is_silent(stratum, scores.feed) for stratum in STRATA])
     fault: tuple[Status, str] = "fault", message_of("fault", "the model's raw score is not finite")
-    columns = (np.isnan(scores.raw), stale, ~covered, silent[strata_of(rows)])
     words = [
         fault
         if broken
@@ -116,9 +130,10 @@ def statuses(
             unlike=scores.shift.unlike,
             detail=scores.shift.detail,
         )
-        for broken, old, filling, quiet in zip(*(column.tolist() for column in columns), strict=True)
+        for broken, old, filling, quiet in product((False, True), repeat=4)
     ]
-    return [status for status, _ in words], [message for _, message in words]
+    codes = 8 * np.isnan(scores.raw) + 4 * stale + 2 * ~covered + silent[strata]
+    return _words([status for status, _ in words], codes), _words([message for _, message in words], codes)
 
 
 def write_verdicts(
@@ -147,7 +162,7 @@ def write_verdicts(
             score, action, rules = (verdicts[name].to_numpy() for name in ("score", "action", "rules"))
             table = verdict_table(calls, score, action, rules, callees)
             for name in DETAILS:
-                table = table.append_column(name, verdicts[name].combine_chunks())
+                table = table.append_column(name, verdicts[name].combine_chunks().cast(pa.string()))
             table = table.add_column(0, ROW, verdicts[ROW])
             last = (span + 1) * span_rows if span < spans - 1 else None
             invalid = refused.filter(_between(refused[ROW], span * span_rows, last))

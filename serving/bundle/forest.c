@@ -48,6 +48,8 @@ __attribute__((constructor)) static void examine(void)
 #define SWEPT 256     /* a tree of more nodes is walked row by row */
 #define TREES 8       /* trees side by side for one row */
 #define POINTS 8      /* quadrature points side by side */
+#define EXPLAINED 64  /* rows explained side by side; their sums fit a second-level cache */
+#define SHARED 64     /* a tree of more splits is explained row by row */
 #define LINE_BYTES 64 /* of the cache; a vector across two lines takes twice as long */
 
 typedef struct { uint16_t column, bound; int16_t child[2]; } Node; /* left, right; a child c < 0 is the leaf ~c */
@@ -286,39 +288,62 @@ INLINED int64_t score_rows(const Forest *f, const double *rows, int64_t count, d
     return -1;
 }
 
-/* One split on the way of an explanation: its node and children, and values at each point as `forest.py` names them. */
-typedef struct { int32_t node, left, right, feature; } Split;
+/* One split of a tree: its nodes (a set of levels is a chain of several), children and feature, and the nearest split
+above by the same feature. */
+typedef struct { int32_t node, last, left, right, feature, above; } Split;
 typedef struct { double at[POINTS]; } Line;
 #define LINE APART _Pragma("GCC unroll 2") for (int i = 0; i < POINTS; i++)
 
-/* Adds the integrals of a tree at one set of points to `sums`, by feature. The lines of a leaf ~c are at index c. */
-INLINED void explain(const Forest *f, Tree tree, const double *point, const int16_t *ranks, Split *split,
-                     uint8_t *side, Line *restrict weight, Line *restrict g, Line *restrict rho, Line *restrict mean,
-                     Line *restrict sums)
+/* Lists the splits of a tree, parents first; returns their number. */
+INLINED int32_t list_splits(const Forest *f, Tree tree, Split *split)
+{
+    int32_t splits = 0;
+    const Node *node = f->node + tree.node;
+    for (int32_t n = 0; n < tree.nodes; n++) {
+        const int32_t first = n;
+        if (node[n].column >= f->numeric) /* the nodes of a chain have one left child, which no other node has */
+            while (node[n].child[1] == n + 1 && node[n + 1].child[0] == node[n].child[0]) n++;
+        const Split new = {first, n, node[n].child[0], node[n].child[1], f->source[node[n].column],
+                           f->above[tree.node + first]};
+        split[splits++] = new;
+    }
+    return splits;
+}
+
+/* Writes the way of a row at each split of a tree to `side[node]`. Bit 0: it goes right. Bit 1: it has left the path to
+this node at a node of the same feature. Returns the first bits, of which the second follow: of at most 64 splits. */
+INLINED uint64_t decide(const Forest *f, Tree tree, const Split *split, int32_t splits, const int16_t *ranks,
+                        uint8_t *side)
+{
+    uint64_t bits = 0;
+    const Node *node = f->node + tree.node;
+    for (const Split *own = split; own < split + splits; own++) {
+        const int32_t above = own->above;
+        int right = goes_right(f, node + own->node, ranks[node[own->node].column]);
+        for (int32_t n = own->node + 1; n <= own->last; n++) right &= goes_right(f, node + n, ranks[node[n].column]);
+        const int left_path = above >= 0 && (side[above / 2] & 2 || (side[above / 2] & 1) != above % 2);
+        side[own->node] = (uint8_t)(right | left_path << 1);
+        bits = bits << 1 | (uint64_t)right;
+    }
+    return bits;
+}
+
+/* Writes the integral of each split at one set of points. The lines of a leaf ~c are at index c. */
+INLINED void explain(const Forest *f, Tree tree, const double *point, const Split *split, int32_t splits,
+                     const uint8_t *side, Line *restrict weight, Line *restrict g, Line *restrict rho,
+                     Line *restrict mean, Line *restrict product)
 {
     const double *t = point;
-    int32_t splits = 0;
     memcpy(weight, point + POINTS, sizeof *weight);
-    for (int32_t n = 0; n < tree.nodes; n++) {
-        const int32_t first = n, above = f->above[tree.node + first];
-        const Node *node = f->node + tree.node + n;
-        int right = goes_right(f, node, ranks[node->column]);
-        if (node->column >= f->numeric) /* a chain: its nodes have one left child, which no other node has */
-            while (node->child[1] == n + 1 && node[1].child[0] == node->child[0]) {
-                n++, node++;
-                right = right && goes_right(f, node, ranks[node->column]);
-            }
-        const Split new = {first, node->child[0], node->child[1], f->source[node->column]};
-        split[splits++] = new;
-        /* Bit 0: the row goes right. Bit 1: it has left the path to this node at a node of the same feature. */
-        const int left_path = above >= 0 && (side[above / 2] & 2 || (side[above / 2] & 1) != above % 2);
-        side[first] = (uint8_t)(right | left_path << 1);
-        const double share = f->share[tree.node + first], before = f->before[tree.node + first];
+    for (int32_t s = 0; s < splits; s++) {
+        const Split now = split[s];
+        const int right = side[now.node] & 1, left_path = side[now.node] >> 1;
+        const double share = f->share[tree.node + now.node], before = f->before[tree.node + now.node];
         const double c = !left_path * (!right - share); /* without a branch, which would be mispredicted */
-        const double *own = weight[first].at;
-        double *to_left = weight[new.left].at, *to_right = weight[new.right].at, *edge = g[first].at;
-        double *integral = rho[first].at;
-        if (above < 0) /* no node above splits by the feature */
+        const double *own = weight[now.node].at;
+        double *to_left = weight[now.left].at, *to_right = weight[now.right].at, *edge = g[now.node].at;
+        double *integral = rho[now.node].at;
+        if (now.above < 0) /* no node above splits by the feature */
             LINE {
                 const double near = share + t[i] * c, left = own[i] * near;
                 edge[i] = near;
@@ -336,14 +361,14 @@ INLINED void explain(const Forest *f, Tree tree, const double *point, const int1
                 to_right[i] = own[i] - left;
             }
     }
-    while (splits--) {
-        const Split now = split[splits];
+    for (int32_t s = splits - 1; s >= 0; s--) {
+        const Split now = split[s];
         const double *left = mean[now.left].at, *right = mean[now.right].at;
         const double *edge = g[now.node].at, *integral = rho[now.node].at;
-        double *sum = sums[now.feature].at, *own = mean[now.node].at;
+        double *result = product[s].at, *own = mean[now.node].at;
         LINE {
             const double gain = left[i] - right[i];
-            sum[i] += gain * integral[i];
+            result[i] = gain * integral[i];
             own[i] = right[i] + edge[i] * gain;
         }
     }
@@ -352,41 +377,83 @@ INLINED void explain(const Forest *f, Tree tree, const double *point, const int1
 TWICE(callsieve_forest_scores, (const Forest *f, const double *rows, int64_t count, double *scores),
       score_rows, f, rows, count, scores)
 
-/* Writes the contributions of the features of one row to the score of each class, shape (classes, width). Returns like
-`callsieve_forest_score`. */
-INLINED int64_t explain_row(const Forest *f, const double *row, double *contributions)
+/* Adds the integrals of splits to the sums of their features, from the last split to the first. */
+INLINED void add(const Split *split, int32_t splits, const Line *restrict product, Line *restrict sums)
 {
-    for (int64_t i = 0; i < f->width; i++)
-        if (is_infinite(row[i])) return 0;
+    while (splits--) {
+        const double *own = product[splits].at;
+        double *restrict sum = sums[split[splits].feature].at;
+        LINE sum[i] += own[i];
+    }
+}
+
+/* Writes the contributions of the features of rows to the score of each class, shape (count, classes, width). Returns
+like `callsieve_forest_scores`. Rows that go the same ways in a tree share its integrals. */
+INLINED int64_t explain_rows(const Forest *f, const double *rows, int64_t count, double *contributions)
+{
     const int64_t most = f->most_nodes + 1, sums = f->classes * f->width;
-    void *memory = malloc(LINE_BYTES + sizeof(Line) * (size_t)(sums + 6 * most) + sizeof(Split) * (size_t)most
-                          + sizeof(int16_t) * (size_t)(f->columns + 1) + (size_t)most);
+    const int64_t side_by_side = count < EXPLAINED ? count : EXPLAINED;
+    void *memory = malloc(LINE_BYTES + sizeof(Line) * (size_t)(side_by_side * (sums + SHARED) + 7 * most)
+                          + sizeof(Split) * (size_t)most + sizeof(int16_t) * (size_t)(side_by_side * (f->columns + 1))
+                          + (size_t)most);
     if (!memory) return -2;
     Line *lines = aligned(memory);
-    Line *weight = lines + sums + most, *mean = weight + 2 * most, *g = mean + most, *rho = g + most;
-    Split *split = (Split *)(rho + most);
+    Line *weight = lines + side_by_side * sums + most, *mean = weight + 2 * most, *g = mean + most, *rho = g + most;
+    Line *product = rho + most, *shared = product + most;
+    Split *split = (Split *)(shared + side_by_side * SHARED);
     int16_t *ranks = (int16_t *)(split + most);
-    uint8_t *side = (uint8_t *)(ranks + f->columns + 1);
-    rank(f, row, 1, 1, ranks);
-    memset(lines, 0, sizeof *lines * (size_t)sums);
-    for (int64_t t = 0; t < f->trees; t++) {
-        const Tree tree = f->tree[t];
-        for (int64_t n = 0; tree.nodes && n < tree.leaves; n++)
-            for (int i = 0; i < POINTS; i++) mean[~n].at[i] = f->leaf[tree.leaf + n];
-        for (int32_t s = 0; s < f->rule[t].sets; s++)
-            explain(f, tree, f->point + f->rule[t].first + s * 2 * POINTS, ranks, split, side, weight, g, rho, mean,
-                    lines + t % f->classes * f->width);
-    }
-    for (int64_t i = 0; i < sums; i++) {
-        contributions[i] = 0;
-        for (int k = 0; k < POINTS; k++) contributions[i] += lines[i].at[k];
+    uint8_t *side = (uint8_t *)(ranks + side_by_side * (f->columns + 1));
+    for (int64_t first = 0; first < count; first += EXPLAINED) {
+        const int64_t rest = count - first < EXPLAINED ? count - first : EXPLAINED;
+        for (int64_t i = first * f->width; i < (first + rest) * f->width; i++)
+            if (is_infinite(rows[i])) {
+                free(memory);
+                return i / f->width;
+            }
+        for (int64_t i = 0; i < rest; i++) rank(f, rows + (first + i) * f->width, 1, 1, ranks + i * (f->columns + 1));
+        memset(lines, 0, sizeof *lines * (size_t)(rest * sums));
+        for (int64_t t = 0; t < f->trees; t++) {
+            const Tree tree = f->tree[t];
+            const int32_t splits = list_splits(f, tree, split), sets = f->rule[t].sets;
+            const double *point = f->point + f->rule[t].first;
+            uint64_t ways[EXPLAINED];
+            int64_t different = 0;
+            for (int64_t n = 0; tree.nodes && n < tree.leaves; n++) {
+                const double leaf = f->leaf[tree.leaf + n];
+                double *line = mean[~n].at;
+                LINE line[i] = leaf;
+            }
+            for (int64_t i = 0; i < rest; i++) {
+                Line *sum = lines + i * sums + t % f->classes * f->width;
+                const uint64_t way = decide(f, tree, split, splits, ranks + i * (f->columns + 1), side);
+                if (sets == 1 && splits <= SHARED) {
+                    int64_t same = 0;
+                    while (same < different && ways[same] != way) same++;
+                    Line *own = shared + same * SHARED;
+                    if (same == different) {
+                        ways[different++] = way;
+                        explain(f, tree, point, split, splits, side, weight, g, rho, mean, own);
+                    }
+                    add(split, splits, own, sum);
+                } else
+                    for (int32_t k = 0; k < sets; k++) {
+                        explain(f, tree, point + k * 2 * POINTS, split, splits, side, weight, g, rho, mean, product);
+                        add(split, splits, product, sum);
+                    }
+            }
+        }
+        for (int64_t i = 0; i < rest * sums; i++) {
+            double *contribution = contributions + first * sums + i;
+            *contribution = 0;
+            for (int k = 0; k < POINTS; k++) *contribution += lines[i].at[k];
+        }
     }
     free(memory);
     return -1;
 }
 
-TWICE(callsieve_forest_explain, (const Forest *f, const double *row, double *contributions),
-      explain_row, f, row, contributions)
+TWICE(callsieve_forest_explain, (const Forest *f, const double *rows, int64_t count, double *contributions),
+      explain_rows, f, rows, count, contributions)
 
 /* Reading of a model text. Unlike the rest of this file, it takes hostile input: every access is checked. It accepts a
 part of what `model_text.py` accepts, and returns 0 for anything else, which that module then reads or refuses. */

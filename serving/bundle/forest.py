@@ -107,11 +107,10 @@ class Forest:
         """
         import numpy as np  # for tables only: importing NumPy doubles the time before a first verdict
 
-        if X.ndim != 2 or X.shape[1] != len(self.features) or X.dtype != np.float64:
-            raise ValueError(f"X must be float64 of shape (n, {len(self.features)}), got {X.dtype} {X.shape}")
+        rows = self._rows(X)
         if threads < 1:
             raise ValueError(f"threads must be 1 or more, got {threads}")
-        rows, scores = np.ascontiguousarray(X), np.empty((len(X), self.classes))
+        scores = np.empty((len(rows), self.classes))
         parts = max(1, min(threads, len(rows) // _ROWS_PER_THREAD))
         bounds = [len(rows) * part // parts for part in range(parts + 1)]
 
@@ -157,9 +156,24 @@ class Forest:
         """
         values, (forest, _) = self._values(row)[:], self._explained  # a copy: other threads run meanwhile
         contributions = array("d", bytes(8 * len(values) * self.classes))
-        code = self._functions.explain(forest, values.buffer_info()[0], contributions.buffer_info()[0])
+        code = self._functions.explain(forest, values.buffer_info()[0], 1, contributions.buffer_info()[0])
         self._check(code, [row])
         return list(zip(*[iter(contributions)] * len(values), strict=True))
+
+    def contributions_of(self, X: Floats) -> Floats:
+        """Returns the contributions of n rows, shape (n, classes, F), equal to those of `contributions`.
+
+        Args:
+            X: as for `predict_raw`.
+        """
+        import numpy as np
+
+        rows = self._rows(X)
+        contributions = np.empty((len(rows), self.classes, len(self.features)))
+        forest, _ = self._explained
+        code = self._functions.explain(forest, rows.ctypes.data, len(rows), contributions.ctypes.data)
+        self._check(code, rows, f"row {code}: ")
+        return contributions
 
     def prepare(self) -> None:
         """Computes what explanations need, so that the first one does not take longer than the others."""
@@ -200,6 +214,14 @@ class Forest:
         for name, place in zip(INDEX, places, strict=True):
             setattr(forest, name, place)
         return arrays
+
+    def _rows(self, X: Floats) -> Floats:
+        """Returns the rows side by side in memory. Raises ValueError for another shape or type."""
+        import numpy as np
+
+        if X.ndim != 2 or X.shape[1] != len(self.features) or X.dtype != np.float64:
+            raise ValueError(f"X must be float64 of shape (n, {len(self.features)}), got {X.dtype} {X.shape}")
+        return np.ascontiguousarray(X)
 
     def _values(self, row: Sequence[float]) -> array[float]:
         if not (type(row) is array and row.typecode == "d"):

@@ -33,13 +33,14 @@ class Functions(NamedTuple):
     """The functions of `forest.c`.
 
     Attributes:
-        scores, score, explain: take the addresses of a forest, of rows and of their result; `scores` also a count.
+        scores, explain: take the addresses of a forest and of rows, their number, and the address of their results.
+        score: takes the addresses of a forest, of one row and of its result.
         read, free, bounds, pack, paths, cuts: read a text (`forest_reader.py`); None without the compiled library.
     """
 
     scores: Callable[[int, int, int, int], int]
     score: Callable[[int, int, int], int]
-    explain: Callable[[int, int, int], int]
+    explain: Callable[[int, int, int, int], int]
     read: Callable[..., Any] | None = None
     free: Callable[..., Any] | None = None
     bounds: Callable[..., Any] | None = None
@@ -52,7 +53,7 @@ class Functions(NamedTuple):
 _TYPES = {
     "scores": (c_int64, "ppip"),
     "score": (c_int64, "ppp"),
-    "explain": (c_int64, "ppp"),
+    "explain": (c_int64, "ppip"),
     "read": (c_void_p, "ppiipp"),
     "free": (None, "p"),
     "bounds": (c_int64, "pipppp"),

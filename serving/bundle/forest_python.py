@@ -57,10 +57,12 @@ class NumpyForest:
         """Writes the raw score of one row."""
         return self.scores(forest, row, 1, out)
 
-    def explain(self, _forest: int, row: int, out: int) -> int:
-        """Writes the contributions of one row."""
-        values = _view(row, 1, self._width)
-        _view(out, self._classes, self._width)[:] = self._contributions(Paths(self._trees), values[0])
+    def explain(self, _forest: int, rows: int, count: int, out: int) -> int:
+        """Writes the contributions of `count` rows."""
+        values, paths = _view(rows, count, self._width), Paths(self._trees)
+        contributions = _view(out, count * self._classes, self._width)
+        for place, row in enumerate(values):
+            contributions[place * self._classes :][: self._classes] = self._contributions(paths, row)
         return _first_infinite(values)
 
     def _scores(self, rows: Floats) -> Floats:

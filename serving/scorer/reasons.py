@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.features.catalogue.feature import Feature
 from callsieve.features.complaints import ComplaintFeature
 from callsieve.features.dataclass import dataclass
+
+if TYPE_CHECKING:
+    from callsieve.features.arrays import Floats
 
 _MAX_REASONS = 4
 _FULL_WIDTH = str.maketrans(",()", "，（）")  # the catalogue, whose hash a model has, is written with half-width marks
@@ -49,6 +53,20 @@ def strongest_reasons(
     """
     order = sorted(range(len(names)), key=contributions.__getitem__, reverse=True)
     return tuple(_reason(names[i], values[i], contributions[i]) for i in order[:_MAX_REASONS] if contributions[i] > 0)
+
+
+def english_reasons(names: Sequence[str], rows: Floats, contributions: Floats) -> list[list[str]]:
+    """Returns the English sentences of `strongest_reasons` for each row of a table.
+
+    Args:
+        names: the F feature names.
+        rows, contributions: the values of the features and their contributions, shape (n, F).
+    """
+    order = (-contributions).argsort(axis=1, kind="stable")[:, :_MAX_REASONS]
+    return [
+        [_reason(names[i], row[i], raised[i]).en for i in strongest if raised[i] > 0]
+        for strongest, row, raised in zip(order.tolist(), rows.tolist(), contributions.tolist(), strict=True)
+    ]
 
 
 def _reason(name: str, value: float, contribution: float) -> Reason:

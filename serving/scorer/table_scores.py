@@ -1,4 +1,4 @@
-"""Scores of a table of calls: `Scorer.score_table` and the score level of the table's network."""
+"""Scores and explanations of a table of calls, and the score level of the table's network."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from callsieve.features.arrays import Bools, Floats, Int64s
 from callsieve.serving.bundle.level import NO_SHIFT, Shift, level_of
-from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.rule_bits import matching_bits, rule_columns, table_actions, table_band_actions
 from callsieve.serving.rules.rule_input import rule_input
 from callsieve.serving.rules.strata import strata_of
 
 from .network_scores import sampled
+from .reasons import english_reasons
 from .verdict import Scores
 
 if TYPE_CHECKING:
@@ -35,21 +35,34 @@ def table_scores(
         raise ValueError(f"vectors: expected (n, {len(served.features)}), got {vectors.shape}")
     rows = served.model_input.rows(vectors, feed)
     finite = ~np.isinf(rows).any(axis=1)
-    raw, (model, calibration) = np.full(len(rows), np.nan), served.bundle.risk_model(feed)
-    if finite.any():
-        finite_rows = rows if finite.all() else rows[finite]
-        raw[finite] = model.predict_raw(finite_rows, threads=threads) - shift.amount
+    scored = finite if covered is None else finite & covered  # half of a long file may be its first week
+    raw, (model, calibration) = np.where(finite, -np.inf, np.nan), served.bundle.risk_model(feed)
     score = np.full(len(rows), np.nan)
-    score[finite] = calibration.probabilities(raw[finite])
+    if scored.any():
+        scored_rows = rows if scored.all() else rows[scored]
+        raw[scored] = model.predict_raw(scored_rows, threads=threads) - shift.amount
+        score[scored] = calibration.probabilities(raw[scored])
     if rule_bits is None:
         rule_bits = matching_bits(rule_input(rule_columns(vectors)), served.policy.terms)
     rule_bits = np.where(finite, rule_bits, 0)  # no rule holds for a row with an infinite value
     bands = () if shift.unlike else served.bands(feed)
     by_band = table_band_actions(served.policy, bands, raw, strata_of(vectors))
-    if covered is not None:
-        by_band[~covered] = ACTIONS.index("pass")
-        score[~covered] = np.nan
     return Scores(raw, score, table_actions(served.policy, by_band, rule_bits), by_band, rule_bits, feed, shift)
+
+
+def table_explanations(served: ServedModel, vectors: Floats, feed: str) -> dict[str, list[str | None]]:
+    """Returns content, mode and English reasons of some calls, equal to those of `Scorer.explain_row`.
+
+    Args:
+        vectors, feed: as for `Scorer.score_table`, without infinite values.
+    """
+    bundle, rows = served.bundle, served.model_input.rows(vectors, feed)
+    columns: dict[str, list[str | None]] = {}
+    for name, model in (("content", bundle.content), ("mode", bundle.mode)):
+        likely = None if model is None else model.predict_raw(rows).argmax(axis=1)
+        columns[name] = [None] * len(rows) if likely is None else [bundle.classes[name][code] for code in likely]
+    contributions = bundle.risk_model(feed)[0].contributions_of(rows)[:, 0]
+    return columns | {"reasons": ["; ".join(texts) for texts in english_reasons(bundle.features, rows, contributions)]}
 
 
 def table_shift(served: ServedModel, vectors: Floats, covered: Bools | None, feed: str) -> Shift:

@@ -115,7 +115,8 @@ class Scores:
     """The results of scoring n calls: arrays of shape (n,).
 
     Attributes:
-        raw: raw scores in log-odds, less the shift; NaN without a score.
+        raw: raw scores in log-odds, less the shift. NaN for a row with an infinite value. -inf for a row that is not
+            covered: the model is not evaluated for it.
         score: calibrated probabilities; NaN without a score.
         action: indexes of `policy.ACTIONS`.
         band_action: the action that the bands alone lead to, as indexes of `policy.ACTIONS`.

@@ -26,8 +26,10 @@ def forest_of(trees, width):
 
 def contributions_of(trees, row):
     """Returns the contributions of a row to the score of trees of one class."""
-    (contributions,) = forest_of(trees, len(row)).contributions(row)
-    return np.array(contributions)
+    forest = forest_of(trees, len(row))
+    contributions = np.array(forest.contributions(row))
+    assert forest.contributions_of(np.array([row, row])).tobytes() == 2 * contributions.tobytes()
+    return contributions[0]
 
 
 def small_forest():
@@ -47,6 +49,7 @@ def assert_equal_to_lightgbm(text, forest, matrix):
     width = len(forest.features)
     expected = oracle.predict(matrix, pred_contrib=True).reshape(len(matrix), forest.classes, width + 1)
     actual = np.array([forest.contributions(row) for row in matrix])
+    assert forest.contributions_of(matrix).tobytes() == actual.tobytes()
     scale = np.abs(expected).max()
     np.testing.assert_allclose(actual, expected[:, :, :-1], rtol=1e-9, atol=1e-11 * scale)
     rest = forest.predict_raw(matrix).reshape(len(matrix), forest.classes) - actual.sum(axis=2)
@@ -257,6 +260,14 @@ def test_a_row_does_not_influence_the_next():
     alone = [small_forest().contributions(row) for row in MATRIX[:20]]
     assert [forest.contributions(row) for row in MATRIX[:20]] == alone
     assert [forest.contributions(row) for row in MATRIX[19::-1]] == alone[::-1]
+
+
+def test_contributions_of_a_table_name_the_row_with_an_infinite_value():
+    matrix = MATRIX[:100].copy()
+    matrix[70, 1] = math.inf
+    with pytest.raises(ValueError, match=r"^row 70: \w+ must be finite or NaN, got inf$"):
+        small_forest().contributions_of(matrix)
+    assert small_forest().contributions_of(matrix[:0]).shape == (0, 1, len(small.FEATURES))
 
 
 def test_threads_share_one_forest_from_its_first_explanation_on():

@@ -358,7 +358,7 @@ def test_single_calls_equal_the_table_with_registers(bundle_folder, registers, c
     assert {verdict.action for verdict in verdicts} == {"pass", "label", "block"}
 
 
-def test_the_plan_class_of_single_calls_equals_the_table(bundle_folder, registers, calls, monkeypatch):
+def test_plan_class_and_explanations_of_single_calls_equal_the_table(bundle_folder, registers, calls, monkeypatch):
     for content in small.CONTENT:  # words of the test's bundle
         monkeypatch.setitem(plan_table()["content"], content, "illegal")
     scorer = load_scorer(bundle_folder, dataclasses.replace(HARSH, bands={"certified": "block"}), registers)
@@ -367,6 +367,10 @@ def test_the_plan_class_of_single_calls_equals_the_table(bundle_folder, register
     classes = [None if verdict.action == "pass" else verdict.plan_class for verdict in verdicts]
     assert details["plan_class"].to_pylist() == classes
     assert {None, "", "marketing", "illegal"} <= set(classes)
+    for name in ("content", "mode"):
+        assert details[name].to_pylist() == [getattr(verdict, name) for verdict in verdicts]
+    sentences = ["; ".join(reason.en for reason in verdict.reasons) or None for verdict in verdicts]
+    assert details["reasons"].to_pylist() == sentences
     for verdict in verdicts:
         by_band = verdict.action != "pass" and verdict.content is not None  # given only if a band leads to an action
         assert (verdict.plan_class == "illegal") == by_band

@@ -24,7 +24,7 @@ from callsieve.serving import BundleError, Policy, Scorer
 from callsieve.serving.batch.verdict_file import statuses
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.policy import ACTIONS, band_action
-from callsieve.serving.rules.strata import stratum_of
+from callsieve.serving.rules.strata import strata_of, stratum_of
 from callsieve.serving.scorer.status import MESSAGES, STATUSES, status_of_score
 from callsieve.serving.scorer.verdict import case_id
 from tests.support import real_bundle
@@ -318,7 +318,8 @@ def test_the_statuses_of_a_table_are_those_of_its_rows(quiet, matrix, feed):
     places = np.arange(len(rows))
     covered, start = places % 3 > 0, 1_775_001_600_000 + places % 2
     scores = quiet.score_table(rows, covered=covered, feed=feed)
-    words, messages = statuses(quiet, rows, scores, covered, start > 1_775_001_600_000)
+    stale = start > 1_775_001_600_000
+    words, messages = (column.to_pylist() for column in statuses(quiet, strata_of(rows), scores, covered, stale))
     values = zip(rows.tolist(), start.tolist(), covered.tolist(), strict=True)
     single = [quiet.explain_row(row, at, covered=enough, feed=feed) for row, at, enough in values]
     assert words == [verdict.status for verdict in single]
