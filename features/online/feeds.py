@@ -390,9 +390,13 @@ class _CallsByWeek:
         self._called = np.unique(np.append(self._called, self._calls_of(caller, callee, week)[both]))
         for own, other in ((caller, "callee"), (callee, "caller")):
             rows = np.flatnonzero((own >= 0) & whole)
-            partners = _hashes(_texts_or_numbers(calls[other].take(pa.array(rows))))
-            self._dealt.append(pa.table({"place": (own * self._weeks + week)[rows], "partner": partners}))
-        self._dealt = [pa.concat_tables(self._dealt).group_by(["place", "partner"]).aggregate([])]
+            self._dealt.append(
+                pa.table({"place": (own * self._weeks + week)[rows], "partner": _hashes(calls[other])[rows]})
+                .group_by(["place", "partner"])
+                .aggregate([])
+            )
+        if sum(part.num_rows for part in self._dealt) > 2 * self._dealt[0].num_rows + 1_000_000:
+            self._merge()
         self._days.update(np.unique((calls["start"].to_numpy() - self._first) // DAY_MS).tolist())
 
     def made(self) -> Int64s:
@@ -412,13 +416,18 @@ class _CallsByWeek:
         caller, callee, week = self._parties(self._sample)
         rows = week < self._weeks
         lone, balance = np.zeros(len(week), dtype=bool), np.zeros(len(week))
-        places = [] if not self._dealt else self._dealt[0]["place"].to_numpy()
-        partners = np.bincount(places, minlength=len(self._made))
+        self._merge()
+        partners = np.bincount(self._dealt[0]["place"].to_numpy(), minlength=len(self._made))
         own, other = (partners[(number * self._weeks + week)[rows]] for number in (caller, callee))
         lone[rows] = (own == 1) != (other == 1)
         mutual = np.isin(self._calls_of(callee, caller, week)[rows], self._called)
         balance[rows] = np.where(mutual, np.minimum(own, other) / np.maximum(own, other), 0)
         return lone, balance
+
+    def _merge(self) -> None:
+        import pyarrow as pa
+
+        self._dealt = [pa.concat_tables(self._dealt).group_by(["place", "partner"]).aggregate([])]
 
     def _calls_of(self, number: Int64s, other: Int64s, week: Int64s) -> Int64s:
         """Returns a number for each (number, other, week)."""
@@ -430,10 +439,10 @@ class _CallsByWeek:
         import numpy as np
         import pyarrow.compute as pc
 
-        caller, callee = (
-            np.asarray(pc.index_in(_texts_or_numbers(calls[name]), value_set=self._numbers).fill_null(-1), np.int64)
-            for name in ("caller", "callee")
-        )
+        def place(texts: pa.Array) -> Int64s:
+            return np.asarray(pc.index_in(texts, value_set=self._numbers).fill_null(-1), np.int64)
+
+        caller, callee = (_of_each_text(place, calls[name]) for name in ("caller", "callee"))
         return caller, callee, (calls["start"].to_numpy() - self._first) // WEEK
 
 
@@ -457,7 +466,18 @@ def _texts_or_numbers(column: Any) -> Any:
 
 
 def _hashes(texts: Any) -> Any:
-    """Returns 64-bit hashes of texts, shape (texts,)."""
+    """Returns 64-bit hashes of a column of texts, shape (texts,)."""
     import pandas as pd
 
-    return pd.util.hash_array(texts.to_numpy(zero_copy_only=False))
+    return _of_each_text(
+        lambda distinct: pd.util.hash_array(distinct.to_numpy(zero_copy_only=False), categorize=False), texts
+    )
+
+
+def _of_each_text(function: Callable[[Any], Any], column: Any) -> Any:
+    """Returns a function's value of each text of a column; the function gets the distinct ones as an array."""
+    import pyarrow as pa
+
+    texts = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    coded = texts if pa.types.is_dictionary(texts.type) else texts.dictionary_encode("encode")
+    return function(coded.dictionary)[coded.indices.to_numpy()]
