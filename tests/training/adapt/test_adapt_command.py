@@ -19,12 +19,17 @@ pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, empty_store):
+def world():
+    return make_world()
+
+
+@pytest.fixture(scope="module")
+def folder(world, tmp_path_factory, empty_store):
     """A base, and keyed calls without complaints, checks and truth."""
     folder = tmp_path_factory.mktemp("adapt")
     (folder / "base").mkdir()
     write_base(folder / "base")
-    write_world(make_world(), folder / "calls")
+    write_world(world, folder / "calls")
     shutil.copyfile(empty_store, folder / "mlflow.db")
     for name in ("complaints", "findings", "truth"):
         (folder / "calls" / f"{name}.parquet").unlink()
@@ -56,9 +61,9 @@ def fill_in(sheet, truth):
 
 
 def test_three_rounds_of_checks_make_a_signed_model_that_scores(
-    rounds, folder, command_json, command_text, command_error, run_command
+    rounds, world, folder, command_json, command_text, command_error, run_command
 ):
-    truth = true_callers(make_world())
+    truth = true_callers(world)
     first = rounds("one")
     assert first["adapted"]["learnt"] == "nothing" and first["adapted"]["after"]["bound"] is None
     sheet = fill_in(folder / "one" / "to_check.csv", truth)
