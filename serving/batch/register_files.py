@@ -41,7 +41,9 @@ MAX_NUMBERS = 1_000_000  # in one range
 _BLOCK = 10_000
 _BLOCK_CLASSES = frozenset(("mobile", "resale", "satellite", "fixed", "iot"))
 _ANY_DAY = datetime.date(2100, 1, 1)  # canonical form and block of a number do not depend on the day
-_LICENCE = re.compile(r"^((?:[A-Z][0-9]?[.、]?)+-)([0-9]{4})([0-9]{4})$")
+# The licence of a telecommunications business, such as B2-20090059 or 京B2-20090059, and the certificate of a number.
+_LICENCE = re.compile(r"([\u4e00-\u9fff]?[AB][12]?(?:[.、][AB][12]?)*-)([12][0-9]{3}) ?([0-9]{4,5})")
+_CERTIFICATE = re.compile(r"号[\[【〔]([12][0-9]{3})[\]】〕]([0-9]{5})-([A-Z][0-9]{2,3})")
 
 Row = Mapping[str, Any]
 
@@ -266,10 +268,12 @@ def _plain(text: str, _: Intake) -> str | None:
 def _licence(text: str, intake: Intake) -> str | None:
     """Reads a licence; splits the eight digits after its letters, which would else look like a telephone number.
 
-    >>> _licence("B2-20090059", None), _licence("2-13800138000", None)
-    ('B2-2009 0059', None)
+    >>> _licence("B2-20090059", None), _licence("号[2017]00012-A01", None), _licence("=cmd|calc", None)
+    ('B2-2009 0059', '号[2017]00012-A01', None)
     """
-    return _plain(_LICENCE.sub(r"\1\2 \3", text), intake)
+    licence = _LICENCE.fullmatch(text)
+    text = "{}{} {}".format(*licence.groups()) if licence else text
+    return _plain(text, intake) if licence or _CERTIFICATE.fullmatch(text) else None
 
 
 def _whole_number(maximum: int) -> Callable[[str, Intake], int | None]:
@@ -290,7 +294,7 @@ _PARSERS: dict[str, tuple[Callable[[str, Intake], Any], str]] = {
     "trunk": (lambda text, intake: intake.token("trunk", text), "the name of a trunk or a token"),
     "operator": (lambda text, intake: intake.token("operator", text), "the operator of a call record, or a token"),
     "text": (_plain, f"at most {_MAX_LENGTH} printable characters that hold no telephone number"),
-    "licence": (_licence, f"at most {_MAX_LENGTH} printable characters, such as B2-20090059"),
+    "licence": (_licence, "a licence such as B2-20090059, or a certificate such as 号[2017]00012-A01"),
     "flag": (lambda text, _: _FLAGS.get(text.lower()), "true or false"),
     "hour": (_whole_number(24), "a whole hour from 0 to 24"),
     "count": (_whole_number(10**6), "a whole number"),

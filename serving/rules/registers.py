@@ -49,6 +49,7 @@ SCHEMA: dict[str, dict[str, str]] = {
     "risk_regions": {"number": "number", "block": "block", "region": "text"},
     "discredited": {"party": "text", "role": "text", "reason": "text"},
     "operators": {"operator": "operator", "name": "text"},
+    "licences": {"licence_number": "licence", "holder": "text"},
 }  # fmt: skip
 # Columns that may be null. In a table with `block`, a row has either a number or a block.
 OPTIONAL = frozenset(
@@ -74,6 +75,7 @@ INDEXES: dict[str, tuple[str, tuple[str, ...]]] = {
     "risk_regions": ("risk_regions", (NUMBER_OR_BLOCK,)),
     "discredited": ("discredited", ("role", "party")),
     "operators": ("operators", ("operator",)),
+    "licences": ("licences", ("licence_number",)),
 }
 KEYS = {"recycled": ("number",), **dict(INDEXES.values())}  # the key columns of each table; of two indexes, the later
 ROLES = ("principal", "agent")  # roles of a discredited firm: who orders calls, and who makes them for others

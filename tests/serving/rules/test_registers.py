@@ -141,7 +141,7 @@ def test_an_invalid_register_is_refused_in_one_line(tmp_path, name, text, messag
 
 def test_registers_of_a_simulated_world_survive_a_round_trip(world_folder, tmp_path):
     read = read_registers(world_folder, KEY)
-    assert set(read.accepted) == set(SCHEMA) - {"discredited", "operators", "trusted"}
+    assert set(read.accepted) == set(SCHEMA) - {"discredited", "licences", "operators", "trusted"}
     assert all(read.accepted.values())
     assert not any(read.quarantined.values())
     write_registers(read.registers, tmp_path)
@@ -254,7 +254,7 @@ def test_a_ledger_names_subject_access_point_licence_and_agent(tmp_path):
     ))  # fmt: skip
     write(tmp_path, "campaigns.csv", (
         "number,business,principal,outsourced,agent,business_name,qualification,valid_from,known_at\n"
-        f"{NUMBER},loans,某银行,true,某外呼公司,信用卡推广,B2-20090059,{span}\n{NUMBER},loans,某银行,,,,1-20090059,{span}\n"
+        f"{NUMBER},loans,某银行,true,某外呼公司,信用卡推广,B2-20090059,{span}\n{NUMBER},loans,某银行,,,,=cmd|calc,{span}\n"
     ))  # fmt: skip
     write(tmp_path, "number_resources.csv", (
         f"number,number_to,holder,licence,area,valid_from,known_at\n13800140000,13800149999,持有人,A2.B1-20090001,四川,{span}\n"

@@ -33,7 +33,8 @@ from callsieve.serving.rules.registers import Registers
 
 REGISTERS = {
     "campaigns": (
-        "number", "block", "business", "principal", "outsourced", "agent", "valid_from", "valid_to", "known_at",
+        "number", "block", "business", "principal", "outsourced", "agent", "qualification",
+        "valid_from", "valid_to", "known_at",
     ),
     "trunks": (
         "trunk", "number", "block", "declared_use", "subject", "access_point", "valid_from", "valid_to", "known_at",
@@ -41,18 +42,21 @@ REGISTERS = {
     "number_resources": ("number", "block", "holder", "licence", "area", "valid_from", "valid_to", "known_at"),
     "preferences": ("callee", "category", "accepts", "valid_from", "valid_to", "known_at"),
     "refusals": ("callee", "industry", "valid_from", "valid_to", "known_at"),
+    "licences": ("licence_number", "valid_from", "valid_to", "known_at"),
     "operators": ("operator", "name", "valid_from", "valid_to", "known_at"),
 }  # fmt: skip
 COMPLAINTS = ("number", "reporter", "at", "known_at", "category", "mode")
 TOKENS = {"number", "block", "callee", "reporter", "trunk", "operator"}
 WORDS = {
     "business", "category", "industry", "principal", "agent", "declared_use", "subject", "access_point", "holder",
-    "licence", "area", "mode", "name",
+    "licence", "area", "mode", "name", "qualification", "licence_number",
 }  # fmt: skip
-JOINED = ("campaigns", "trunks", "number_resources")
+JOINED = ("campaigns", "trunks", "number_resources", "licences")
 FLAGS = {"outsourced"}
 ADDABLE = WORDS | FLAGS | {"block"}  # columns of registers that a file may lack
-ADDABLE -= {"business", "category", "industry", "name"}
+ADDABLE -= {"business", "category", "industry", "name", "licence_number"}
+# Where a user of numbers states a licence: the register, the column of the user and that of the licence.
+LICENSED = (("number_resources", "holder", "licence"), ("campaigns", "agent", "qualification"))
 MOMENTS = {"valid_from", "valid_to", "known_at", "at"}
 YES_NO = ("yes", "no")
 NOT_REGISTERED = "not registered"
@@ -209,6 +213,7 @@ def columns(source: ReportData) -> dict[str, Column]:
     )
     resource = _rows(source, joins, "number_resources", ("caller",), ("caller_block",))
     registered = _yes(business.codes >= 0)
+    unlicensed, licence = _unlicensed(source, joins, {"number_resources": resource, "campaigns": campaign})
     trunk = dictionary(calls, "trunk")
     attributes = {
         "all": Column(np.zeros(calls.num_rows, dtype=np.int64), ("all",)),
@@ -221,6 +226,8 @@ def columns(source: ReportData) -> dict[str, Column]:
         "agent": agent,
         "outsourced": outsourced,
         "area": _register_words(source.registers["number_resources"], "area", resource),
+        "unlicensed": unlicensed,
+        "licence": licence,
         "answered": _yes(_is(calls, "outcome", "answered")),
         "false_number": _yes(_differs(calls) | _is(calls, "attestation", "failed")),
         "registered": registered,
@@ -310,6 +317,33 @@ def _regulator(business: Column) -> Column:
     names = [table.industries.get(word) for word in business.labels]
     codes = np.array([labels.index(name) if name else -1 for name in names] + [-1], dtype=np.int64)
     return Column(codes[business.codes], labels)
+
+
+def _unlicensed(source: ReportData, joins: IndexJoins, rows: Mapping[str, Array]) -> tuple[Column, Column]:
+    """Returns for each call the user of its number whose licence is missing or not in force, and which of both.
+
+    The user is the holder of the number, or the agent of its campaign. Without a register of licences it is -1.
+
+    Args:
+        rows: the row in effect of each call in the registers of LICENSED; negative if there is none.
+    """
+    at = source.calls["start"].to_numpy()
+    user, missing = (np.full(len(at), -1, dtype=np.int64) for _ in range(2))
+    registers = source.registers
+    labels = sorted({name for register, column, _ in LICENSED for name in registers[register][column].dropna()})
+    if registers["licences"].empty:
+        return Column(user, []), Column(missing, [])
+    for register, column, name in LICENSED:
+        users = _register_words(registers[register], column, rows[register])
+        stated = _register_words(registers[register], name, rows[register])
+        key = pa.DictionaryArray.from_arrays(
+            pa.array(stated.codes.astype(np.int32), mask=stated.codes < 0), pa.array(stated.labels, pa.string())
+        )
+        faulty = (user < 0) & (users.codes >= 0) & (joins.in_effect("licences", at, key) < 0)
+        places = np.array([*map(labels.index, users.labels), -1], dtype=np.int64)
+        user = np.where(faulty, places[users.codes], user)
+        missing = np.where(faulty, (stated.codes >= 0).astype(np.int64), missing)
+    return Column(user, labels), Column(missing, ("none", "not in force"))
 
 
 def _outside(source: ReportData, joins: IndexJoins, trunk: Column) -> Column:

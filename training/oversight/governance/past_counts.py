@@ -20,7 +20,7 @@ from callsieve.features.reading.call_files import write_table
 if TYPE_CHECKING:
     from .report_page import ReportRow
 
-LEFT_OUT = frozenset(("trunk", "unregistered_bulk", "victims_in_common", "preferences", "refusals"))
+LEFT_OUT = frozenset(("trunk", "unregistered_bulk", "unlicensed", "victims_in_common", "preferences", "refusals"))
 _SCHEMA = pa.schema(
     {**dict.fromkeys(("period", "table", "row"), pa.string()), "records": pa.int64()}.items(),
 )

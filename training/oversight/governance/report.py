@@ -44,10 +44,13 @@ TABLES: dict[str, tuple[str, ...]] = {
     "content": ("answered", "action"),
     "regulator": ("answered", "action", "plan_class"),
     "unregistered_bulk": ("answered", "action", "plan_class"),
+    "unlicensed": ("licence", "answered", "action", "plan_class"),
     "victims_in_common": ("answered", "action", "plan_class"),
 }
 """The tables, each with the splits of its rows. Splits without data are left out."""
-COMPARED = tuple(name for name in TABLES if name not in ("class", "unregistered_bulk", "victims_in_common"))
+COMPARED = tuple(
+    name for name in TABLES if name not in ("class", "unregistered_bulk", "unlicensed", "victims_in_common")
+)
 """Tables that also show the calls of the previous period."""
 LEAGUES = {"operator": "complaints_operator", "industry": "complaints_category", "area": "complaints_area"}
 """The league tables: the table of calls and the table of complaints behind each."""

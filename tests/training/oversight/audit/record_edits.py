@@ -104,6 +104,10 @@ def artifact_edited(name):
     return lambda record: record.artifact(name).write_bytes(b"{}")
 
 
+def artifact_added(name):
+    return lambda record: record.artifact(name).write_text("an extra file")
+
+
 def lines(change):
     return lambda record: record.write(change(record.lines()))
 

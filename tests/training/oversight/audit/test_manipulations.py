@@ -35,6 +35,7 @@ from tests.support.trainings import recorded_run
 from tests.training.oversight.audit.record_edits import (
     Record,
     approvals_of,
+    artifact_added,
     artifact_edited,
     edited,
     erased,
@@ -52,6 +53,12 @@ pytestmark = pytest.mark.system
 TRUST, ON_HEAD, WITNESSED, OWNED = "--trust", "--head", "--witness", "--gates-key"
 STRANGER = small.OTHER_KEY
 RISK, LEGAL, OPERATIONS = zip(recorded_run.APPROVERS, recorded_run.OFFICES, strict=True)
+
+
+def of_run(change):
+    return sql(f"UPDATE runs SET {change} WHERE run_uuid = '{{run}}'")  # noqa: S608
+
+
 UPDATE = "UPDATE latest_metrics SET value = 0.99 WHERE key = 'auc'"
 DROP_RUN = tuple(
     f"DELETE FROM {name} WHERE run_uuid = '{{run}}'"  # noqa: S608
@@ -248,6 +255,33 @@ CAUGHT = [
         "audit/notes.txt: belongs",
     ),
     (36, "code is added to the bundle", files_added("bundle/code.py"), "copy bundle/code.py: was added"),
+    (13, "the record is edited", edited("record/settings.json"), "copy record/settings.json: logged as"),
+    (25, "the bundle has one byte more", edited("bundle/model.txt"), "copy bundle/model.txt: logged as"),
+    (
+        8,
+        "code is added to the registered model",
+        artifact_added("model/loader.py"),
+        "artifact model/loader.py: was added",
+    ),
+    (
+        8,
+        "the loader of the registered model is another",
+        artifact_edited("model/MLmodel"),
+        "artifact model/MLmodel: logged",
+    ),
+    (3, "the run has another user", of_run("user_id = 'x'"), "run user_id: logged as"),
+    (3, "the run began at another time", of_run("start_time = 1"), "run start_time: logged as"),
+    (3, "the run is deleted softly", of_run("lifecycle_stage = 'deleted'"), "run lifecycle_stage: logged as"),
+    (3, "the artifacts of the run are elsewhere", of_run("artifact_uri = '/tmp/x'"), "run artifact_uri: logged as"),
+    (
+        7,
+        "a version has another source",
+        sql("UPDATE model_versions SET source = 'x'"),
+        "model version 1 source: logged as",
+    ),
+    (7, "a version is stored elsewhere", sql("UPDATE model_versions SET storage_location = 'x'"), "model version 1"),
+    (3, "the calls of the run have another hash", sql("UPDATE datasets SET digest = 'x'"), "dataset"),
+    (3, "the run has no calls", sql("DELETE FROM inputs"), "dataset"),
     (14, "a signed root is edited", lines(lambda a: [a[0], root_edited(a[1]), *a[2:]]), "entry 1: edited"),
 ]
 # Row, what is done, how, and the assumption without which `audit verify` cannot see it.
@@ -284,6 +318,12 @@ def a_payload_is_edited(record):
     value = json.loads(path.read_bytes())
     value["payload"]["model"] = "x"
     path.write_bytes(encode(value))
+
+
+@caught(17, "entry 0: its payload was edited")
+def a_gate_of_the_log_is_edited(record):
+    path = payload_path(record.log, 0)
+    path.write_bytes(path.read_bytes().replace(b"least", b"most", 1))
 
 
 @caught(17, "entry 0: its payload was edited")
@@ -676,6 +716,6 @@ def test_the_documentation_says_what_each_change_out_of_reach_needs():
 
 def test_the_table_has_all_rows():
     what = {(case[0], case[1]) for case in (*CAUGHT, *OUT_OF_REACH, *REFUSED)}
-    assert len(what) >= 89
+    assert len(what) >= 103
     rows = {case[0] for case in (*CAUGHT, *OUT_OF_REACH, *REFUSED)} | ELSEWHERE.keys()
     assert rows == set(range(1, 41))

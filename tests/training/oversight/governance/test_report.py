@@ -413,6 +413,31 @@ def test_unregistered_bulk_calls_are_listed_by_block(bulk):
     assert list(rows.values()) == [60]
 
 
+@pytest.mark.source("L6", "L12", by="training/oversight/governance/parties.py")
+def test_users_of_numbers_without_a_licence_in_force_are_named(bulk, tmp_path):
+    """The agent of the second number has a licence that ends after an hour, the holder of the third states none."""
+    start, third = int(bulk.calls["start"].to_numpy().min()), bulk.calls["caller"].to_pandas().astype(object)
+    always = {"valid_from": [0], "valid_to": [None], "known_at": [0]}
+    number, *_ = bulk.registers["campaigns"]["number"]
+    (alone,) = third.value_counts()[lambda counts: counts == 40].index
+    campaign = {"number": [number], "block": [None], "business": ["loans"], "principal": ["bank"], "agent": ["dialler"]}
+    campaign |= {"outsourced": [True], "qualification": ["B2-2009 0059"], "hour_from": [None], "hour_to": [None]}
+    holder = {"number": [alone], "block": [None], "holder": ["firm"], "licence": [None], "area": [None]}
+    licence = {"licence_number": ["B2-2009 0059"], "holder": [None], **always, "valid_to": [start + 3_600_000]}
+    registers = {"campaigns": campaign | always, "number_resources": holder | always, "licences": licence}
+    pq.write_table(bulk.calls, tmp_path / "calls.parquet")
+    mark_simulated(tmp_path)
+    write_registers(Registers(registers), tmp_path)
+    source = read_report_data(tmp_path)
+    shown = call_cells(source, "2026-03-03/2026-03-05", "2026-03-01/2026-03-03", {"callee": 2, "caller": 1})
+    counts = {cell[2:]: count.records for cell, count in shown.items() if cell.table == "unlicensed"}
+    # One call in nine minutes: 7 of 60 calls begin in the first hour.
+    assert counts["dialler", "licence", "not in force"] == counts["dialler", "", ""] == pytest.approx(53, abs=BASE)
+    assert counts["firm", "licence", "none"] == counts["firm", "", ""] == 40
+    (tmp_path / "licences.jsonl").unlink()
+    assert not columns(read_report_data(tmp_path))["unlicensed"].labels
+
+
 @pytest.mark.source("L12", "L23", by="training/oversight/governance/parties.py")
 @pytest.mark.source("L12", by="training/oversight/governance/report.py")
 def test_principal_and_agent_answer_for_the_calls_of_their_registration(bulk):
