@@ -60,6 +60,10 @@ verdicts = st.builds(
 bodies = st.binary(max_size=200) | st.dictionaries(
     st.sampled_from(CALL_COLUMNS), st.integers() | st.text() | st.none()
 ).map(lambda fields: json.dumps(fields).encode())
+fields = ('"start":1', '"start":2.5', '"caller":"a"', '"callee":"b:\\"c"', '"trunk":""', '"ring":null', '"ring" : 3')
+repeated_keys = st.lists(st.sampled_from(fields), max_size=6).map(
+    lambda more: ("{" + ",".join(('"start":1', '"caller":"ab","callee":"b"', *more)) + "}").encode()
+)
 lists_of_integers = st.lists(st.integers(), max_size=2)
 spoilt_bodies = st.builds(
     lambda call, name, value: json.dumps(json.loads(call_to_json(call)) | {name: value}).encode(),
@@ -141,6 +145,16 @@ def test_a_refusal_names_the_expected_form_and_shows_no_number(body, rule):
 def test_odd_and_valid_bodies_are_read(body):
     fields = json.loads(body)
     assert schema.read_call(body) == Call(**fields)
+
+
+@given(calls.map(call_to_json) | spoilt_bodies | repeated_keys)
+def test_the_quick_reader_takes_no_body_that_the_careful_one_refuses(body):
+    quick = schema._plain_call(body)
+    assert quick is None or repr(quick) == repr(schema._call(body))
+
+
+def test_the_quick_reader_takes_the_usual_call():
+    assert schema._plain_call(b'{"start": 1, "caller": "a", "attestation": "none", "callee": "b"}') is not None
 
 
 @given(bodies | spoilt_bodies)
