@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.resources import files
@@ -47,12 +47,12 @@ from . import answers, schema
 from .api_keys import ApiKeys
 from .endpoint import (
     JSON,
+    CallEndpoint,
     Endpoint,
     HTTPError,
     LogAccess,
     Receive,
     Scope,
-    Send,
     encode,
     http_exception_response,
     in_thread,
@@ -164,20 +164,13 @@ class Service:
             self._on_failure()
 
 
-class Application(Starlette):
-    """Answers the paths of every call without the router and its middleware, which cost half as much as shedding."""
-
-    def __init__(self, hot: Mapping[str, Endpoint], **options: Any) -> None:
-        super().__init__(**options)
-        self._hot = hot
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request, or runs the lifespan."""
-        endpoint = self._hot.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        await (super().__call__ if endpoint is None else endpoint)(scope, receive, send)
+def call_endpoints(service: Service) -> dict[str, CallEndpoint]:
+    """Returns the endpoints about one call by path, for `application` and for connections."""
+    work = {schema.SCORE: _score, schema.OBSERVE: _observe}
+    return {path: CallEndpoint(service, path, "score", partial(handler, service)) for path, handler in work.items()}
 
 
-def application(service: Service) -> Application:
+def application(service: Service) -> Starlette:
     """Returns the ASGI application. It restores the state when it starts, and writes it to disk when it stops."""
     page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     page_headers = {"content-security-policy": _content_security_policy(page), "cache-control": "no-store"}
@@ -200,14 +193,9 @@ def application(service: Service) -> Application:
     def endpoint(path: str, method: str, scopes: str, handler: Work, media_type: str = JSON) -> Route:
         return Route(path, Endpoint(service, scopes, partial(handler, service), media_type), methods=[method])
 
-    hot = {
-        schema.SCORE: Endpoint(service, "score", partial(_score, service)),
-        schema.OBSERVE: Endpoint(service, "score", partial(_observe, service)),
-    }
-    return Application(
-        hot,
+    return Starlette(
         routes=[
-            *(Route(path, answer, methods=["POST"]) for path, answer in hot.items()),
+            *(Route(path, answer, methods=["POST"]) for path, answer in call_endpoints(service).items()),
             endpoint(schema.BATCH, "POST", "score", _score_batch, LINES),
             endpoint(schema.REPORT, "POST", "report", _complaint),
             endpoint(schema.EXPLAIN, "GET", "explain", _explain),
@@ -233,11 +221,6 @@ async def _lifespan(service: Service, _app: Starlette) -> AsyncIterator[None]:
     service.stop()
 
 
-async def _score(service: Service, scope: Scope, receive: Receive) -> Verdict:
-    body = await read_body(receive)
-    return _verdict(service, body, scope["arrived"])
-
-
 async def _score_batch(service: Service, scope: Scope, receive: Receive) -> bytes:
     """Answers each line in its turn: other requests are answered between two lines."""
     if service.batches >= BATCHES:
@@ -260,12 +243,12 @@ async def _score_batch(service: Service, scope: Scope, receive: Receive) -> byte
 def _line(service: Service, line: bytes) -> bytes:
     """Returns the answer to one line of a batch. Its deadline begins when its turn comes."""
     try:
-        return encode(_verdict(service, line, time.monotonic())) + b"\n"
+        return encode(_score(service, line, time.monotonic())) + b"\n"
     except HTTPError as error:
         return encode(answers.Fault(str(error))) + b"\n"
 
 
-def _verdict(service: Service, body: bytes, since: float) -> Verdict:
+def _score(service: Service, body: bytes, since: float) -> Verdict:
     """Returns the verdict on the call in a body that arrived at `since`. Raises: HTTPError: for an invalid call."""
     live = service.live
     if live is None:
@@ -277,8 +260,7 @@ def _verdict(service: Service, body: bytes, since: float) -> Verdict:
     return live.attempt(call, since)
 
 
-async def _observe(service: Service, _scope: Scope, receive: Receive) -> answers.Nothing:
-    body = await read_body(receive)
+def _observe(service: Service, body: bytes, _since: float) -> answers.Nothing:
     _checked(service.require_live().end, _checked(schema.read_call, body))
     return answers.Nothing()
 

@@ -17,7 +17,7 @@ import logging
 import resource
 import ssl
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from typing import Any
 
 try:
@@ -26,6 +26,9 @@ try:
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
+from .call_requests import CallRequest, Limited
+from .endpoint import CallEndpoint
+
 HEAD_SECONDS = 10.0  # for a TLS handshake, and for a request's first line and headers to arrive
 MAX_CONNECTIONS = 1024
 MAX_HEAD = 16_384  # bytes of a request's first line and headers
@@ -33,12 +36,6 @@ _PIECE = 4096  # bytes that are parsed at once; a request that waits takes a hun
 _MOST_AHEAD = 1 << 20  # bytes that a client may send ahead of the answers; more closes the connection
 _LOG = logging.getLogger("uvicorn.error")  # `server.py` lets each of its warnings pass once a minute
 _FILES = 4 * MAX_CONNECTIONS  # open files that the process asks for; connections take at most half
-_BUSY = b'{"error":"too many requests are in work"}'
-_BUSY_HEADERS = [
-    (b"content-type", b"application/json"),
-    (b"content-length", b"%d" % len(_BUSY)),
-    (b"connection", b"close"),
-]
 
 
 class Connections:
@@ -75,12 +72,22 @@ class Connections:
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, with bounds on the time and size of a head, and on requests ahead of their turn.
 
-    The scope of a request has `arrived`: the `time.monotonic()` at which its last byte was read.
+    A request to one of `endpoints` that arrives whole becomes a `CallRequest`. The scope of all others has `arrived`:
+    the `time.monotonic()` at which the last byte was read.
     """
 
-    def __init__(self, *arguments: Any, idle: Connections, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        idle: Connections,
+        limited: Limited,
+        endpoints: Mapping[bytes, CallEndpoint],
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
-        self._idle = idle
+        self._idle, self._limited, self._endpoints = idle, limited, endpoints
+        self._endpoint: CallEndpoint | None = None  # of the request that is parsed now, while it may be a whole one
+        self._body = b""  # of that request
         self._head_timer: asyncio.TimerHandle | None = None
         self._head = -1  # bytes so far of a head that is not complete; -1 outside a head
         self._read_at = 0.0
@@ -120,15 +127,31 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Ends a head and starts its request, unless `_parse_without_upgrade` will parse the head again."""
         self._head = -1
-        if not self.parser.should_upgrade():
-            super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """Notes when the whole request was read."""
         if self.parser.should_upgrade():
             return
-        self.scope["arrived"] = self._read_at  # type: ignore[typeddict-unknown-key]
-        super().on_message_complete()
+        if (endpoint := self._endpoints.get(self.url)) is not None and self._is_plain():
+            self._endpoint, self._body = endpoint, b""
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Takes a part of a body."""
+        if self._endpoint is None:
+            super().on_body(body)
+        else:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        """Notes when the whole request was read, or queues a request about a call."""
+        if self.parser.should_upgrade():
+            return
+        if self._endpoint is None:
+            self.scope["arrived"] = self._read_at  # type: ignore[typeddict-unknown-key]
+            super().on_message_complete()
+            return
+        request = CallRequest(self, self._endpoint, self._body, self._read_at)
+        self.cycle, self._endpoint = request, None  # type: ignore[assignment]
+        self._limited.start(request)
 
     def on_response_complete(self) -> None:
         """Makes the connection idle, unless the next request has arrived already."""
@@ -148,10 +171,24 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse("invalid HTTP request")
             return
+        if self._endpoint is not None:  # the rest of the body is still to come
+            self._endpoint = None
+            super().on_headers_complete()
+            super().on_body(self._body)
         if self._head >= 0:
             self._head += len(piece)
             if self._head > MAX_HEAD:
                 self._refuse(f"expected a head of at most {MAX_HEAD} bytes")
+
+    def _is_plain(self) -> bool:
+        """Returns whether a request can be answered without ASGI if the rest of it arrives together with its head."""
+        return (
+            self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and not self.expect_100_continue
+            and not self.flow.write_paused
+            and (self.cycle is None or self.cycle.response_complete)
+        )
 
     def _parse_without_upgrade(self, body: bytes) -> None:
         """Parses a head again without its header `Upgrade`: httptools would take the body for another protocol.
@@ -253,34 +290,6 @@ def handshaking(
 ) -> Callable[..., Handshake]:
     """Returns a factory of connections that begin with a TLS handshake, from a factory of connections."""
     return lambda **options: Handshake(make(**options), context, idle)
-
-
-class Limited:
-    """An ASGI application that answers 503 above a number of requests in work, except on some paths."""
-
-    def __init__(self, app: Any, always: Collection[str], most: int = MAX_CONNECTIONS) -> None:
-        """Wraps an application.
-
-        Args:
-            always: paths that are always answered.
-        """
-        self._app, self._always, self._most, self._working = app, always, most, 0
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answers one request, or runs the lifespan of the application."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if self._working >= self._most and scope["path"] not in self._always:
-            _LOG.warning("more requests in work than fit: others are answered 503")
-            await send({"type": "http.response.start", "status": 503, "headers": _BUSY_HEADERS})
-            await send({"type": "http.response.body", "body": _BUSY})
-            return
-        self._working += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._working -= 1
 
 
 def connection_limit() -> int:

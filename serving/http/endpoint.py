@@ -30,11 +30,11 @@ _LOG = logging.getLogger("callsieve.serving")
 encode = msgspec.json.Encoder().encode
 """Returns a value as JSON, with null for NaN."""
 # A client whose body is not read to its end must not be read further.
-_CLOSE = (b"connection", b"close")
-_HEADERS = {
-    401: [(b"www-authenticate", b"Bearer"), _CLOSE],
-    408: [_CLOSE],
-    413: [_CLOSE],
+CLOSE = (b"connection", b"close")
+HEADERS = {
+    401: [(b"www-authenticate", b"Bearer"), CLOSE],
+    408: [CLOSE],
+    413: [CLOSE],
     429: [(b"retry-after", b"1")],
 }
 
@@ -42,6 +42,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Handler = Callable[[Scope, Receive], Awaitable[Any]]
+Headers = list[tuple[bytes, bytes]]
+CallWork = Callable[[bytes, float], Any]  # of a body, and the `time.monotonic()` when its last byte was read
 LogAccess = Callable[[str, str, int], object]  # name of the key, path, status code
 _T = TypeVar("_T")
 
@@ -81,35 +83,60 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
+        path: str = scope["path"]
+        scope["holder"] = holder = self._service.keys.holder(_authorization(scope["headers"]))
         try:
-            self._admit(scope)
+            self._admit(holder)
             result = await self._handler(scope, receive)
             code, body = 200, result if isinstance(result, bytes) else encode(result)
-        except HTTPError as error:
-            code, body = error.code, encode(Fault(str(error)))
         except Exception as error:
-            # The error's text could contain a number from the request; its class and its places in the code cannot.
-            _LOG.error(
-                "a request to %s failed: %s %s", scope["path"], type(error).__name__, places(error.__traceback__)
-            )
-            code, body = 500, b'{"error":"the service failed"}'
+            code, body = _failure(error, path)
         media_type = self._media_type if code == 200 else JSON
         headers = [(b"content-type", media_type.encode()), (b"content-length", b"%d" % len(body))]
-        self._service.answers[code] += 1
-        holder: KeyHolder | None = scope.get("holder")
-        self._service.log_access(holder.name if holder else "", scope["path"], code)
-        await send({"type": "http.response.start", "status": code, "headers": [*headers, *_HEADERS.get(code, ())]})
+        self._record(holder, path, code)
+        await send({"type": "http.response.start", "status": code, "headers": [*headers, *HEADERS.get(code, ())]})
         await send({"type": "http.response.body", "body": body})
         look_at_young_objects()
 
-    def _admit(self, scope: Scope) -> None:
-        holder = self._service.keys.holder(_authorization(scope))
+    def _admit(self, holder: KeyHolder | None) -> None:
         if holder is None:
             raise HTTPError(401, "expected a known key: Authorization: Bearer KEY")
-        scope["holder"] = holder
         if holder.scopes.isdisjoint(self._scopes):
             raise HTTPError(403, f"the key lacks the scope {' or '.join(self._scopes)}")
         spend(holder)
+
+    def _record(self, holder: KeyHolder | None, path: str, code: int) -> None:
+        self._service.answers[code] += 1
+        self._service.log_access(holder.name if holder else "", path, code)
+
+
+class CallEndpoint(Endpoint):
+    """An endpoint about one call: its answer needs only the body, so a connection can ask for it without ASGI."""
+
+    def __init__(self, service: Guarded, path: str, scopes: str, work: CallWork) -> None:
+        """Creates the endpoint.
+
+        Args:
+            work: returns a value that is sent as JSON. It raises `HTTPError` to refuse a request.
+        """
+        super().__init__(service, scopes, self._read)
+        self._path, self._work = path, work
+
+    def answer(self, headers: Headers, body: bytes, arrived: float) -> tuple[int, bytes]:
+        """Returns the status and the body of the answer to a request. Never raises."""
+        holder = self._service.keys.holder(_authorization(headers))
+        try:
+            self._admit(holder)
+            code, answer = 200, encode(self._work(body, arrived))
+        except Exception as error:
+            code, answer = _failure(error, self._path)
+        self._record(holder, self._path, code)
+        look_at_young_objects()
+        return code, answer
+
+    async def _read(self, scope: Scope, receive: Receive) -> Any:
+        body = await read_body(receive)
+        return self._work(body, scope["arrived"])
 
 
 def spend(holder: KeyHolder, requests: int = 1) -> None:
@@ -158,6 +185,14 @@ async def read_body(receive: Receive, most: int = MAX_BODY) -> bytes:
         raise HTTPError(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
 
 
-def _authorization(scope: Scope) -> bytes:
-    headers: list[tuple[bytes, bytes]] = scope["headers"]
+def _failure(error: Exception, path: str) -> tuple[int, bytes]:
+    """Returns the status and the body of the answer to a request that is refused or failed."""
+    if isinstance(error, HTTPError):
+        return error.code, encode(Fault(str(error)))
+    # The error's text could contain a number from the request; its class and its places in the code cannot.
+    _LOG.error("a request to %s failed: %s %s", path, type(error).__name__, places(error.__traceback__))
+    return 500, b'{"error":"the service failed"}'
+
+
+def _authorization(headers: Headers) -> bytes:
     return next((value for name, value in headers if name == b"authorization"), b"")

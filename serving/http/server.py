@@ -20,7 +20,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -43,8 +43,10 @@ from callsieve.serving.live.swap import Swap
 
 from .access_log import AccessLog
 from .api_keys import read_keys
-from .app import Service, application
-from .connections import Connection, Connections, Limited, connection_limit, handshaking
+from .app import Service, application, call_endpoints
+from .call_requests import Limited
+from .connections import Connection, Connections, connection_limit, handshaking
+from .endpoint import CallEndpoint
 from .schema import LIVE, READY
 
 IDLE = 65  # seconds until a connection without a request is closed
@@ -116,13 +118,13 @@ def serve(
     service = Service(
         open_live, scorers, bundle, known, log_access=access_log.note, on_stop=access_log.close, on_failure=end
     )
-    app = application(service)
+    app, endpoints = application(service), call_endpoints(service)
     if "opentelemetry.sdk.trace" in sys.modules:  # MLflow imports it, too
         from .tracing import end_stage, is_instrumented, traced
 
         if is_instrumented():
-            app, scorers.end_stage = traced(app), end_stage
-    server = configured(app, host, port, uds, tls)
+            app, endpoints, scorers.end_stage = traced(app), {}, end_stage
+    server = configured(app, host, port, uds, tls, endpoints)
     address = str(uds) if uds is not None else f"{host}:{port}"
     _LOG.info("start: callsieve %s on %s, state in %s", version("callsieve"), address, state)
     with signals(end, reload):
@@ -211,13 +213,19 @@ def configured(
     port: int,
     uds: Path | None = None,
     tls: ssl.SSLContext | None = None,
+    endpoints: Mapping[str, CallEndpoint] | None = None,
 ) -> uvicorn.Server:
-    """Returns a uvicorn server for an ASGI application, not started yet. With `tls` it answers with TLS only."""
+    """Returns a uvicorn server for an ASGI application, not started yet. With `tls` it answers with TLS only.
+
+    Args:
+        endpoints: endpoints of the application by path that connections may ask without ASGI.
+    """
     most = connection_limit()
-    idle = Connections(most)
-    connection = partial(Connection, idle=idle)
+    idle, limited = Connections(most), Limited(app, (LIVE, READY), most)
+    by_url = {path.encode(): endpoint for path, endpoint in (endpoints or {}).items()}
+    connection = partial(Connection, idle=idle, limited=limited, endpoints=by_url)
     config = uvicorn.Config(
-        Limited(app, (LIVE, READY), most),
+        limited,
         host,
         port,
         uds=None if uds is None else str(uds),

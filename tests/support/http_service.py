@@ -174,7 +174,8 @@ class ServiceThread(ServiceClient):
 
     def __init__(self, folder, begin, judge):
         self.service = app.Service(begin, judge, folder / "bundle", read_keys(folder / "api.keys"))
-        self.server = server.configured(app.application(self.service), "127.0.0.1", 0)
+        endpoints = app.call_endpoints(self.service)
+        self.server = server.configured(app.application(self.service), "127.0.0.1", 0, endpoints=endpoints)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
 
     def __enter__(self):

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import itertools
 import json
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,8 @@ from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE, NO_ROUTES, 
 from callsieve.serving.http import app, schema, server
 from callsieve.serving.http.answers import status_of
 from callsieve.serving.http.api_keys import read_keys
-from callsieve.serving.http.connections import Limited
+from callsieve.serving.http.call_requests import Limited
+from callsieve.serving.http.endpoint import CallEndpoint
 from callsieve.serving.http.metrics import metrics
 from callsieve.serving.http.openapi import openapi
 from callsieve.serving.live.memory import Limits
@@ -179,10 +181,42 @@ def test_health_checks_are_answered_when_as_many_requests_as_allowed_are_in_work
         busy = [asyncio.create_task(status(schema.SCORE)) for _ in range(2)]
         await asyncio.sleep(0)
         during = [await status(path) for path in (schema.SCORE, schema.LIVE, schema.READY, schema.METRICS)]
+        during.append(await call_status(limited))
         gate.set()
-        return during, [await task for task in busy], await status(schema.SCORE)
+        done = [await task for task in busy]
+        calls = [call_status(limited) for _ in range(3)]
+        return during, done, await status(schema.SCORE), await asyncio.gather(*calls), await call_status(limited)
 
-    assert asyncio.run(run()) == ([503, 200, 200, 503], [200, 200], 200)
+    async def call_status(limited):
+        """Starts a request about a call, which needs no ASGI; returns the status of its answer."""
+        codes = asyncio.Queue()
+        limited.start(
+            SimpleNamespace(send=lambda code, _body: codes.put_nowait(code), answer=lambda: codes.put_nowait(200))
+        )
+        return await codes.get()
+
+    assert asyncio.run(run()) == ([503, 200, 200, 503, 503], [200, 200], 200, [200, 200, 503], 200)
+
+
+@pytest.mark.system
+def test_a_call_that_arrives_whole_needs_no_asgi_and_is_scored_though_its_client_has_gone(
+    make_service, keys, monkeypatch
+):
+    async def fail(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(CallEndpoint, "__call__", fail)
+    with make_service() as service:
+        live = service.service.live
+        assert service.post(schema.SCORE, call_json(), keys["score"])[0] == 200
+        service.server.servers[0].get_loop().call_soon_threadsafe(time.sleep, 0.2)
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
+            body = call_json(callee="13900139001")
+            head = (
+                f"POST {schema.SCORE} HTTP/1.1\r\nAuthorization: Bearer {keys['score']}\r\nContent-Length: {len(body)}"
+            )
+            connection.sendall(head.encode() + b"\r\n\r\n" + body)
+        wait_until(lambda: live.counts["attempts"] == 2)
 
 
 def test_a_service_without_a_bundle_has_metrics_and_a_status():

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry import trace
@@ -12,11 +13,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from callsieve.serving.http import schema, tracing
+from callsieve.serving.http import schema, server, tracing
 from callsieve.serving.http.api_keys import read_keys
 from callsieve.serving.http.app import Service, application
 from callsieve.serving.http.tracing import end_stage, traced
-from tests.support import live_states
+from tests.support import live_states, real_bundle
 from tests.support.http_service import NUMBER, call_json
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -102,6 +103,18 @@ def test_a_process_exports_spans_only_if_it_has_a_provider(monkeypatch):
     assert not tracing.is_instrumented()  # although the SDK is imported, as by MLflow
     monkeypatch.setattr(trace, "get_tracer_provider", TracerProvider)
     assert tracing.is_instrumented()
+
+
+@pytest.mark.parametrize("traces", [True, False])
+def test_calls_skip_asgi_only_without_traces(service_folder, blocking_bundle, keys, tmp_path, monkeypatch, traces):
+    assert keys
+    passed = []
+    monkeypatch.setattr(tracing, "is_instrumented", lambda: traces)
+    monkeypatch.setattr(blocking_bundle, "end_stage", None)
+    monkeypatch.setattr(server, "configured", lambda *words: passed.extend(words) or SimpleNamespace(run=lambda: None))
+    bundle, api_keys = service_folder / "bundle", service_folder / "api.keys"
+    server.serve(bundle, blocking_bundle, real_bundle.NUMBER_KEY, api_keys, tmp_path)
+    assert set(passed[-1]) == (set() if traces else {schema.SCORE, schema.OBSERVE})
 
 
 def test_a_service_without_traces_imports_none():
