@@ -81,19 +81,22 @@ def governed():
     row = {"calls": 900, "before": 800, "year_before": 700, "people": {"callee": 90, "caller": 30}}
     splits = {name: {"yes": 90, "no": 810} for name in ("answered", "false_number", "registered", "outsourced")}
     splits |= {"action": {"pass": 800, "label": 60, "screen": 20, "block": 20}, "accepts": {"yes": 400, "no": 500}}
+    splits |= {"licence": {"none": 9, "not in force": 8}}
     splits |= {"plan_class": {"marketing": 50, "harassment": 30, "illegal": 20}, "outside_register": {"yes": 9}}
     names = {"operator": "e1." + "a" * 32, "class": "95_service", "industry": "school", "content": "loans"}
     names |= {"regulator": "education", "plan_class": "marketing", "complaints_category": "loans", "all": "all"}
     names |= dict.fromkeys(("trunk", "block", "principal", "agent", "victims_in_common"), "e1." + "b" * 32)
+    names |= {"unregistered_bulk": "e1." + "b" * 32, "unlicensed": "乙公司"}
     names |= dict.fromkeys(("preferences", "refusals"), "loans") | {"complaints": "all", "complaints_area": "010"}
     tables = {name: [row | {"row": shown, "splits": splits}] for name, shown in names.items()}
     league = {"row": "010", "calls": 900, "acted": 9, "complaints": 9, "rate": 10.5, "rank": 1, "rank_before": 2}
     leagues = {"area": [league | {"content": "loans"}]}
-    return governance_page.page({
+    figures = {
         "tables": tables, "leagues": leagues, "least": {"callee": 10, "caller": 5}, "base": 5, "bulk": 100,
         "now": "2025-03-03/2025-03-10", "before": "2025-02-24/2025-03-03", "names": {"e1." + "a" * 32: "甲公司"},
         "simulated": True,
-    })  # fmt: skip
+    }  # fmt: skip
+    return governance_page.page(figures | {"shipped": ""}) + governance_page.page(figures | {"shipped": "7076"})
 
 
 def tabulated(split):

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Array
+from callsieve.features.files.atomic import sha256
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.decode import Record, toml_as
 from callsieve.features.files.masking import has_long_digits
@@ -23,6 +24,7 @@ from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.reading.layouts import DEFAULT_ZONE
+from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE
 from callsieve.serving.custody.expiry import is_expired, unexpired_rows
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import Retention, read_retention
@@ -30,6 +32,7 @@ from callsieve.serving.rules.plan_classes import PLAN_CLASSES
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.register_join import IndexJoins, column_of
 from callsieve.serving.rules.registers import Registers
+from callsieve.serving.scorer.verdict import case_id
 
 REGISTERS = {
     "campaigns": (
@@ -80,12 +83,14 @@ class ReportData:
         complaints: columns COMPLAINTS.
         verdicts: columns of the verdicts by name: `action`, and where the file has them `plan_class` and `content`;
             empty without verdicts.
+        shipped: id of the shipped model if it gave the verdicts; else "".
     """
 
     calls: pa.Table
     registers: Mapping[str, pd.DataFrame]
     complaints: pd.DataFrame
     verdicts: Mapping[str, Column] = field(default_factory=dict)
+    shipped: str = ""
 
     def filter(self, chosen: Array) -> ReportData:
         """Returns the data of the calls where `chosen` is true, shape (calls,)."""
@@ -107,7 +112,7 @@ def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
     """
     rules = read_retention() if require_purpose(folder, "statistics").limits else None
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
-    judged = {} if verdicts is None else _verdicts(verdicts, calls)
+    judged, shipped = ({}, "") if verdicts is None else (_verdicts(verdicts, calls), _shipped(verdicts, calls))
     lines = Registers.read(folder).columns if any((folder / f"{name}.jsonl").is_file() for name in REGISTERS) else {}
     registers = {
         name: _of_lines(lines[name], names)
@@ -116,7 +121,7 @@ def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
         for name, names in REGISTERS.items()
     }
     complaints = _table(folder / "complaints.parquet", COMPLAINTS, rules)
-    source = ReportData(calls, registers, complaints, judged)
+    source = ReportData(calls, registers, complaints, judged, shipped)
     if rules is None:
         return source
     return source.filter(np.asarray(pc.invert(is_expired(calls, rules.of("calls"), now_ms()))))
@@ -186,6 +191,25 @@ def _verdicts(path: Path, calls: pa.Table) -> dict[str, Column]:
         named = _or(Column(_codes(table[name], labels), labels), UNCLASSIFIED)
         columns[name] = Column(np.where(acted, named.codes, -1), named.labels)
     return columns
+
+
+def _shipped(path: Path, calls: pa.Table) -> str:
+    """Returns the id of the shipped model if it gave the verdicts; else, or without a case, "".
+
+    The case of a call is a digest of the model's id, the parties and the start.
+    """
+    if "case" not in pq.read_schema(path).names:
+        return ""
+    table = pq.read_table(path, columns=["start", "action", "case"])
+    cases = table.filter(table["action"].is_valid()).sort_by("start")["case"].cast(pa.string())
+    acted = np.flatnonzero(pc.greater(pc.utf8_length(cases), 0).fill_null(False).to_numpy())[:1]
+    model = sha256(SHIPPED_BUNDLE / "MANIFEST.json")[:12]
+    for row in acted.tolist():
+        start = calls["start"].cast(pa.int64())[row].as_py()
+        caller, callee = (str(calls[name].cast(pa.string())[row]) for name in ("caller", "callee"))
+        if case_id(model, caller, callee, start) == cases[row].as_py():
+            return model
+    return ""
 
 
 def _codes(column: pa.ChunkedArray, labels: Sequence[str]) -> Array:

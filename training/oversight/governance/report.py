@@ -121,7 +121,7 @@ def write_report(
     figures: ReportFigures = {
         "now": now, "before": before, "least": dict(least), "base": BASE, "bulk": BULK, "tables": tables,
         "leagues": leagues(tables), "names": {token: name for token, name in names.items() if token in shown},
-        "simulated": is_simulated(data),
+        "simulated": is_simulated(data), "shipped": source.shipped,
     }  # fmt: skip
     write_cells(cells, out / "cells.parquet")
     write_tables(figures, out)

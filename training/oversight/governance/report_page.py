@@ -64,7 +64,10 @@ class LeagueRow(TypedDict):
 
 
 class ReportFigures(TypedDict):
-    """The figures of the page: its periods, its limits, the rows by table, and the names of parties by token."""
+    """The figures of the page: its periods, its limits, the rows by table, and the names of parties by token.
+
+    `shipped` is the id of the shipped model if it gave the verdicts, else "".
+    """
 
     now: str
     before: str
@@ -75,6 +78,7 @@ class ReportFigures(TypedDict):
     leagues: dict[str, list[LeagueRow]]
     names: dict[str, str]
     simulated: bool
+    shipped: str
 
 
 def write_cells(counts: Mapping[Cell, Count], path: Path) -> None:

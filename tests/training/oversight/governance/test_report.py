@@ -1,6 +1,7 @@
 """The governance report: its figures against a plain count, hidden cells, and the page in a browser."""
 
 import contextlib
+import hashlib
 import io
 import json
 import re
@@ -35,6 +36,7 @@ from callsieve.training.oversight.governance.report import (
     write_report,
 )
 from callsieve.training.oversight.governance.report_page import page
+from tests.support.paths import ROOT
 from tests.support.simulated import mark_simulated
 
 pytestmark = pytest.mark.system
@@ -460,10 +462,27 @@ def test_the_page_is_in_english_too_and_text_of_third_parties_is_escaped(output)
     text = page(output[1])
     assert '<html lang="en">' in text
     assert "Those of the shipped model are of simulated calls." in text
+    named = page(output[1] | {"shipped": "7e5a"})
+    assert "the shipped model 7e5a. All its certificates are of simulated calls." in named
     assert "The connecting party is responsible" in text and "No row reaches the minimum" not in text
     hostile = "<script>alert(1)</script>"
     rows = [dict(output[1]["tables"]["operator"][0]) | {"row": hostile}]
     assert hostile not in page(output[1] | {"tables": {"all": output[1]["tables"]["all"], "industry": rows}})
+
+
+def test_the_page_names_the_shipped_model_whose_certificates_are_of_simulated_calls(world_folder, verdicts, tmp_path):
+    """Cases as the shipped model gives them; those of another model name nothing."""
+    table = pq.read_table(verdicts).sort_by("start")
+    shipped = hashlib.sha256((ROOT / "serving/shipped/bundle/MANIFEST.json").read_bytes()).hexdigest()[:12]
+    calls = pq.read_table(world_folder / "calls.parquet").sort_by("start").to_pandas()
+    start = calls["start"].astype("int64")
+    for model, expected in ((shipped, shipped), ("0" * 12, "")):
+        words = [f"{model} {row.caller} {row.callee} {at}" for row, at in zip(calls.itertuples(), start, strict=True)]
+        acted = np.array([word != "pass" for word in table["action"].to_pylist()])
+        cases = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in words]
+        cases = pa.array(np.where(acted, cases, None), pa.string())
+        pq.write_table(table.append_column("case", cases), tmp_path / "verdicts.parquet")
+        assert read_report_data(world_folder, tmp_path / "verdicts.parquet").shipped == expected
 
 
 def test_the_page_opens_without_a_network_or_an_error(output, tmp_path):
