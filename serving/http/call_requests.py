@@ -32,7 +32,7 @@ class Limited:
         """Wraps an application.
 
         Args:
-            always: paths that are always answered.
+            always: paths that are always answered, such as health checks.
             most: requests in work.
         """
         self._app, self._always, self._most, self._working = app, always, most, 0

@@ -5,9 +5,9 @@ turn. So a connection feeds it small pieces, and stops when a head is too long o
 need a proxy in front of the service.
 
 A connection whose request head does not arrive within HEAD_SECONDS is closed. If there are too many connections, a new
-one replaces the oldest idle connection, and first those that never sent a request. Health checks are answered even
-when too many requests are in work. With TLS, a handshake has the same time limit as a head, and a connection in its
-handshake is replaced before any other.
+one replaces the oldest idle connection, and first those that never sent a request. With TLS, a handshake has the same
+time limit as a head, and a connection in its handshake is replaced before any other. `call_requests.py` limits the
+requests in work.
 """
 
 from __future__ import annotations

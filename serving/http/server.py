@@ -3,11 +3,11 @@
 On SIGTERM or SIGINT it stops, and writes everything to disk; if the disk refuses events, it says how many are lost and
 fails. On SIGHUP it reads the API keys and the bundle again.
 
-uvicorn, `connections.py` and `endpoint.py` limit a request's head and body (size and time), connections, and requests
-in work. They do not limit a client that does not read its answer. The service listens on the loopback interface by
-default; a reverse proxy in front of it must limit that. The proxy also ends TLS, and spreads callers over several
-processes (`haproxy.cfg`). A proxy on the same machine reaches the service by a Unix socket (`uds`), so no port is open.
-Without a proxy, the service itself answers with TLS (`certificate`).
+uvicorn, `connections.py`, `call_requests.py` and `endpoint.py` limit a request's head and body (size and time),
+connections, and requests in work. They do not limit a client that does not read its answer. The service listens on the
+loopback interface by default; a reverse proxy in front of it must limit that. The proxy also ends TLS, and spreads
+callers over several processes (`haproxy.cfg`). A proxy on the same machine reaches the service by a Unix socket
+(`uds`), so no port is open. Without a proxy, the service itself answers with TLS (`certificate`).
 """
 
 from __future__ import annotations
