@@ -36,7 +36,6 @@ from callsieve.features.stream import (
 from . import feature_program, memory_layout
 from .feature_program import LIVE_KINDS, Kind
 
-LAYOUT_CONSTANTS = ("CLOCK", "ENDS", "LISTS", "STREAMS", "SHIFT", "READ", "SUMS", "SLOTS", "STATE", "PAIR", "NOTES")
 # Modules of the stream kernel, and the functions of numbers and groups that its driver calls.
 DRIVER = (windows, heap, hash_chains, call_store, time_order, routes, call_index, call_records, stream_pass)
 STORE_MODULES = (hash_chains, table_pass, call_store, token_table, key_store)
@@ -73,12 +72,12 @@ def kernel(kind: Kind, features: tuple[Feature, ...]) -> SimpleNamespace:
 
 def declarations(kind: Kind, features: tuple[Feature, ...]) -> tuple[dict[str, int], str]:
     """Returns the constants of a kind's kernel, and the source of its generated functions."""
-    program = feature_program.program(kind, features)
-    hooks = vars(kind.module)
-    constants = program.constants.items()
-    return {
-        name: place for name, place in constants if name in LAYOUT_CONSTANTS or hooks.get(name) == windows.NONE
-    }, program.source
+    if feature_program.is_whole(kind, features):
+        constants = feature_program.layout(kind, FEATURES)
+    else:
+        columns = {feature.name: column for column, feature in enumerate(features)}
+        constants = feature_program.layout(kind, features, columns)
+    return constants, feature_program.source(kind)
 
 
 def modules_of(kind: ModuleType) -> tuple[ModuleType, ...]:

@@ -71,15 +71,27 @@ class Untranslatable(ValueError):  # noqa: N818 - it names what is wrong with th
 
 @dataclass
 class Part:
-    """A namespace of the kernel: functions, constants, and the namespaces whose functions it calls by name."""
+    """A namespace of the kernel: functions, constants, and the namespaces whose functions it calls by name.
+
+    Attributes:
+        laid_out: names of constants that the exported function reads from the array `layout` of its memory, in order.
+            All functions of the namespace get that array.
+    """
 
     name: str
     functions: dict[str, ast.FunctionDef]
     constants: dict[str, Any]
     others: dict[str, tuple[Part, str]] = field(default_factory=dict)
+    laid_out: tuple[str, ...] = ()
 
 
-def part(name: str, modules: tuple[ModuleType, ...], supplied: dict[str, Any], generated: str = "") -> Part:
+def part(
+    name: str,
+    modules: tuple[ModuleType, ...],
+    supplied: dict[str, Any],
+    generated: str = "",
+    laid_out: tuple[str, ...] = (),
+) -> Part:
     """Returns the functions and constants of modules, of a generated source, and the supplied ones; later ones win."""
     functions: dict[str, ast.FunctionDef] = {}
     constants: dict[str, Any] = {"nan": float("nan")}
@@ -88,7 +100,7 @@ def part(name: str, modules: tuple[ModuleType, ...], supplied: dict[str, Any], g
         functions |= {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
         constants |= {key: value for key, value in vars(module).items() if isinstance(value, int | float | tuple)}
     functions |= {node.name: node for node in ast.parse(generated).body if isinstance(node, ast.FunctionDef)}
-    return Part(name, functions, constants | supplied)
+    return Part(name, functions, constants | supplied, laid_out=laid_out)
 
 
 class Writer:
@@ -152,11 +164,13 @@ class Writer:
             if expressions[argument_name][0] == argument_name or expressions[argument_name][1] == "Bytes"
         )
         head = ", ".join([f"{memory} *memory", *parameters])
-        codes, back = (
-            ", ".join(expressions[argument_name][0] for argument_name in names),
-            "" if kind == NOTHING else "return ",
-        )
-        self.lines.append(f"{kind} {label}({head})\n{{\n    {back}{function}({codes});\n}}\n")
+        codes = [expressions[argument_name][0] for argument_name in names]
+        lines = []
+        if part.laid_out:  # a copy: the compiler knows that no write to memory changes it
+            lines += [f"{INT} layout[{len(part.laid_out)}];", "memcpy(layout, memory->layout.at, sizeof layout);"]
+            codes = ["layout", *codes]
+        lines.append(f"{'' if kind == NOTHING else 'return '}{function}({', '.join(codes)});")
+        self.lines.append(f"{kind} {label}({head})\n{{\n" + textwrap.indent("\n".join(lines), "    ") + "\n}\n")
 
 
 def literal(value: float) -> str:
@@ -189,7 +203,8 @@ class Function:
         if not body or body == ["return;"]:
             return ""
         declared = [f"{kind} {name};" for name, kind in self.types.items() if name not in self.arguments]
-        head = ", ".join(f"{kind} {name}" for name, kind in self.arguments.items())
+        arguments = [f"{kind} {name}" for name, kind in self.arguments.items()]
+        head = ", ".join([*([f"const {INT} *layout"] if self.part.laid_out else []), *arguments])
         inside = textwrap.indent("\n".join(declared + body), "    ")
         # Not inlined if another part calls it: a stream calls it for each kind of history.
         how = "static" if self.node.name in assemble.CALLED_BY_DRIVER.get(self.part.name, ()) else "INLINED"
@@ -251,6 +266,8 @@ class Function:
         if isinstance(node, ast.Name):
             if node.id in self.types:
                 return node.id, self.types[node.id]
+            if node.id in self.part.laid_out:
+                return f"layout[{self.part.laid_out.index(node.id)}]", INT
             value = self.part.constants.get(node.id)
             if not isinstance(value, int | float):
                 raise self._untranslatable(node)
@@ -336,6 +353,7 @@ class Function:
         if function not in part.functions:
             raise self._untranslatable(node)
         label, kind = self.writer.function(part, function, tuple(kind for _, kind in arguments))
+        codes = ["layout", *codes] if part.laid_out else codes
         return f"{label}({', '.join(codes)})" if label else "", kind
 
     def _untranslatable(self, node: ast.AST) -> Untranslatable:

@@ -1,6 +1,6 @@
 """The kernel as C, if it was built: a shared library without Python, next to this file (`setup.py` builds it).
 
-It runs streams of the whole catalogue, and tables of each choice in `feature_program.py`. It contains the fingerprint
+It runs streams of the whole catalogue, and tables of any choice of features. It contains the fingerprint
 of its sources; a library of other sources is ignored.
 """
 
@@ -9,18 +9,19 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from collections.abc import Callable, Iterable
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from callsieve.features.catalogue import FEATURES
 from callsieve.features.catalogue.feature import Feature
 from callsieve.features.kernel import table_pass, windows
 from callsieve.features.stream import call_store
 
 from . import assemble
 from .c_interface import address, warn_of_slow_python
-from .feature_program import CHOICES, KINDS, Kind, choice_of
+from .feature_program import KINDS, Kind, first_column, is_whole, layout
 from .memory_layout import Arrays
 
 # Exported functions of a stream with their arguments apart from memory, and those of each kind of history.
@@ -58,6 +59,7 @@ TASK = {
     **dict.fromkeys(("parties", "owners", "notes"), "i"),
     **dict.fromkeys(("events", "call_facts"), "b"),
     "out": "d",
+    "layout": "q",
     # Working memory for the history of one key.
     **dict.fromkeys(("calls", "rest", "others", "directions", "times"), "q"),
     **dict.fromkeys(("state", "links", "pairs", "pair_of", "flags", "slots", "nodes"), "i"),
@@ -177,15 +179,10 @@ def library() -> Library | None:
     return loaded
 
 
-@cache
-def table_declarations() -> dict[tuple[str, str], tuple[dict[str, int], str]]:
-    """Returns `assemble.declarations` of the kinds of history that each choice of features reads."""
-    return {
-        (name, kind.name): assemble.declarations(kind, features)
-        for name, features in CHOICES.items()
-        for kind in KINDS
-        if any(feature.role in kind.roles for feature in features)
-    }
+def laid_out(kind: Kind) -> tuple[str, ...]:
+    """Returns the constants of a kind's kernel that depend on the choice of features, in order."""
+    whole, least = layout(kind, FEATURES), layout(kind, ())
+    return tuple(name for name, value in whole.items() if value != least[name])
 
 
 def fingerprint() -> str:
@@ -206,10 +203,13 @@ def shared_functions() -> Functions:
 def table_engine(kind: Kind, features: tuple[Feature, ...]) -> SimpleNamespace:
     """Returns constants and functions that write the features of a kind of history.
 
+    The whole of a kind has a compiled program of its own. Another one serves all other choices: it reads the constants
+    that depend on the choice from the array `layout`.
+
     Args:
-        features: as `feature_program.computed_features` returns them.
+        features: all features of the table, in the order of its columns.
     """
-    return _table_engine(library(), kind.name, choice_of(features))
+    return _table_engine(library(), kind.name, features)
 
 
 @cache
@@ -219,14 +219,22 @@ def _shared_functions(library: Library | None) -> Functions:
     return {name: library.table_function(name, name) for name in SHARED_FUNCTIONS}
 
 
-@cache
-def _table_engine(library: Library | None, kind: str, choice: str) -> SimpleNamespace:
+@lru_cache(maxsize=64)
+def _table_engine(library: Library | None, name: str, features: tuple[Feature, ...]) -> SimpleNamespace:
+    kind = next(own for own in KINDS if own.name == name)
+    constants, _ = assemble.declarations(kind, features)
+    whole = is_whole(kind, features)
     if library is None:
-        functions = vars(assemble.kernel(next(own for own in KINDS if own.name == kind), CHOICES[choice]))
-        own = {name: _on_views(functions[name]) for name in TABLE_FUNCTIONS}
+        functions = vars(assemble.kernel(kind, features))
+        own = {function: _on_views(functions[function]) for function in TABLE_FUNCTIONS}
     else:
-        own = {name: library.table_function(f"{choice}_{kind}_{name}", name) for name in TABLE_FUNCTIONS}
-    return SimpleNamespace(**table_declarations()[choice, kind][0], **own)
+        label = f"{'whole' if whole else 'chosen'}_{name}"
+        own = {function: library.table_function(f"{label}_{function}", function) for function in TABLE_FUNCTIONS}
+    firsts = [first_column(role, features) for role in kind.roles]
+    if not whole:  # offsets of columns are from the first one of the table
+        firsts = [min(first, 0) for first in firsts]
+    offsets = [] if whole else [constants[constant] for constant in laid_out(kind)]
+    return SimpleNamespace(**constants, **own, layout=offsets, first_columns=firsts)
 
 
 def _on_views(function: Callable[..., object]) -> Callable[..., None]:

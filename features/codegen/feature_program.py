@@ -1,9 +1,12 @@
-"""Generates the kernel code of a choice of features: the layout of a state, and functions that update and read it.
+"""Generates the kernel code of the catalogue, and the layout of a state for a choice of features.
 
-For each kind of history, `program` lays out exactly the state that the features need, and generates functions. One adds
-an event to the sums of a window (from `Sum.code`). For each role, one writes its features into a row (from `FORMULAS`).
-Roles other than the caller can also be written in two steps, a note of the sums and the values that follow from it.
-Straight-line code is several times faster than a loop over a table of operations, compiled or interpreted.
+For each kind of history, `source` generates functions. One adds an event to the sums of a window (from `Sum.code`). For
+each role, one writes its features into a row (from `FORMULAS`). Roles other than the caller can also be written in two
+steps, a note of the sums and the values that follow from it. Straight-line code is several times faster than a loop
+over a table of operations, compiled or interpreted.
+
+`layout` lays out exactly the state that a choice of features needs. Sums, regions and columns that it does not need
+have the offset NONE, and the functions skip them. So the same functions serve all choices.
 """
 
 from __future__ import annotations
@@ -12,9 +15,8 @@ import re
 from collections.abc import Iterable
 from types import ModuleType
 
-from callsieve.features.catalogue import FEATURES, select_features
+from callsieve.features.catalogue import FEATURES
 from callsieve.features.catalogue.feature import CALL_FACTS, FORMULAS, Feature
-from callsieve.features.catalogue.lite import LITE
 from callsieve.features.catalogue.sums import GROUP_SUMS, NUMBER_SUMS, PAIR_FIELDS, PAIR_REGIONS, STATE_REGIONS, Sum
 from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel import group_state, number_state, windows
@@ -57,62 +59,41 @@ KINDS = _kinds(4, 2, clock=True)
 NUMBER, BLOCK, TRUNK, DEVICE = KINDS
 # In a stream all keys share one clock and `time_order.py` finds expired events; lists serve to find neighbours.
 LIVE_KINDS = _kinds(3, 0, clock=False)
-WHOLE = "whole"
-CHOICES: dict[str, tuple[Feature, ...]] = {WHOLE: FEATURES, "lite": select_features(LITE)}
-"""The choices of features whose tables have a compiled program of their own.
-
-A program of few features keeps less state of each key. Any other choice runs the program of the whole catalogue.
-"""
 LINE = 16  # 32-bit integers in a cache line
 PARTS = re.compile(r"\b(part|whole|other|window)\b")
 
 
-def choice_of(features: tuple[Feature, ...]) -> str:
-    """Returns the name of the choice whose program computes these features, given in catalogue order.
+def is_whole(kind: Kind, features: tuple[Feature, ...]) -> bool:
+    """Returns whether features have all those of a kind of history: role by role in catalogue order, without a gap.
 
-    >>> choice_of(FEATURES), choice_of(select_features(LITE)), choice_of(FEATURES[:2])
-    ('whole', 'lite', 'whole')
+    The callees of numbers may be missing.
     """
-    return next((name for name, chosen in CHOICES.items() if features == chosen), WHOLE)
+    present = [feature for feature in features if feature.role in kind.roles]
+    roles = kind.roles if any(feature.role == kind.roles[-1] for feature in present) else kind.roles[:1]
+    for role in roles:
+        wanted = tuple(feature for feature in FEATURES if feature.role == role)
+        first = first_column(role, features)
+        if first < 0 or features[first : first + len(wanted)] != wanted:
+            return False
+    return True
 
 
-def computed_features(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
-    """Returns the features that a table computes to get these ones: without a program of their own, all of their roles.
+def first_column(role: str, features: tuple[Feature, ...]) -> int:
+    """Returns the first column of a role in a table of these features; NONE without one."""
+    return next((column for column, feature in enumerate(features) if feature.role == role), windows.NONE)
 
-    >>> len(computed_features(select_features(LITE))), len(computed_features(FEATURES[:1])) > 50
-    (10, True)
+
+def layout(kind: Kind, features: Iterable[Feature], columns: dict[str, int] | None = None) -> dict[str, int]:
+    """Returns the constants of a kind's kernel for these features: sizes, and offsets, NONE for those not needed.
+
+    The offsets are those of regions from the base of a state, of sums in the row of a window, of the variables in a
+    note, and of the column of each feature.
+
+    Args:
+        columns: column of each feature by name; by default its number among the features of its role.
     """
-    if choice_of(features) != WHOLE:
-        return features
-    roles = {feature.role for feature in features}
-    return tuple(feature for feature in FEATURES if feature.role in roles)
-
-
-@dataclass(frozen=True)
-class Program:
-    """Constants of a layout and the source of the generated functions."""
-
-    constants: dict[str, int]
-    source: str
-
-
-def program(kind: Kind, features: tuple[Feature, ...]) -> Program:
-    """Returns the program of a kind of history for these features; features of other kinds are ignored."""
-    by_role = {role: [feature for feature in features if feature.role == role] for role in kind.roles}
-    places = layout(kind, [feature for role in kind.roles for feature in by_role[role]])
-    written = [addition(kind, stream, places) for stream in kind.streams]
-    written += [emission(kind, role, by_role[role], places) for role in kind.roles]
-    if kind.module is number_state:
-        written.append(membership(places, layout(BLOCK, [feature for feature in features if feature.role == "block"])))
-    noted, places["notes"] = noting(kind, by_role[kind.roles[-1]], places)
-    written += noted
-    constants = {name.upper(): place for name, place in places.items()}
-    return Program(constants, "\n\n".join(written) + "\n")
-
-
-def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
-    """Returns the layout: offsets of regions from the base of a state, slots of sums, and sizes."""
-    features = list(features)
+    features = [feature for feature in features if feature.role in kind.roles]
+    names = {feature.name for feature in features}
     needed = {part[0] for feature in features for part in feature.sums if part}
     regions = {part for feature in features for part in feature.parts if part in STATE_REGIONS}
     if regions & {"out_days", "in_days", "call_ring"}:
@@ -121,103 +102,160 @@ def layout(kind: Kind, features: Iterable[Feature]) -> dict[str, int]:
         regions.add("hours")
     if kind.module is group_state:
         needed.add("calls")  # a member counts while it has calls
-    places: dict[str, int] = {}
     ends = windows.CLOCK_PLACES if kind.clock else 0
     free = ends + windows.END_PLACES * kind.lists
-    for region, (size, _) in STATE_REGIONS.items():
-        places[region] = free if region in regions else windows.NONE
-        free += size if region in regions else 0
-    slots = 0
+    constants = {}
+    if kind.module is number_state:
+        for region, (size, _) in STATE_REGIONS.items():
+            constants[region.upper()] = free if region in regions else windows.NONE
+            free += size if region in regions else 0
+    slots, by_hand = 0, vars(kind.module)
     for name, total in kind.sums.items():
-        places[name] = slots if name in needed else windows.NONE
+        constants[sum_constant(name)] = slots if name in needed else windows.NONE
+        if by_hand.get(name.upper()) == windows.NONE:
+            constants[name.upper()] = constants[sum_constant(name)]
         slots += (1 + total.wide) if name in needed else 0
-    own = 3 * slots if kind.module is group_state else number_state.PAIR_SIZE
-    return places | {
-        "clock": 0 if kind.clock else windows.NONE,
-        "ends": ends,
-        "lists": kind.lists,
-        "streams": len(kind.streams),
-        "read": 2
-        if kind.module is number_state and not any(feature.reads_incoming for feature in features)
-        else len(kind.streams),
-        "shift": len(kind.streams) // 2,
-        "sums": free,
-        "slots": slots,
-        "state": free + 3 * slots,
-        "pair": own,
+    for role in kind.roles:
+        of_role = [feature for feature in FEATURES if feature.role == role]
+        for place, feature in enumerate(of_role):
+            column = place if columns is None else columns.get(feature.name, windows.NONE)
+            constants[column_constant(role, place)] = column if feature.name in names else windows.NONE
+    last = [feature for feature in FEATURES if feature.role == kind.roles[-1]]
+    noted = note_variables(kind, [feature for feature in last if feature.name in names])
+    constants |= {note_constant(name): windows.NONE for name in note_variables(kind, last)}
+    constants |= {note_constant(name): place for place, name in enumerate(noted)}
+    reads_incoming = kind.module is not number_state or any(feature.reads_incoming for feature in features)
+    return constants | {
+        "CLOCK": 0 if kind.clock else windows.NONE,
+        "ENDS": ends,
+        "LISTS": kind.lists,
+        "STREAMS": len(kind.streams),
+        "READ": len(kind.streams) if reads_incoming else 2,
+        "SHIFT": len(kind.streams) // 2,
+        "SUMS": free,
+        "SLOTS": slots,
+        "STATE": free + 3 * slots,
+        "PAIR": 3 * slots if kind.module is group_state else number_state.PAIR_SIZE,
+        "NOTES": -(-len(noted) // LINE) * LINE,
     }
 
 
-def addition(kind: Kind, stream: str, places: dict[str, int]) -> str:
+def sum_constant(name: str) -> str:
+    """Returns the name of the constant with the offset of a sum."""
+    return f"SUM_{name.upper()}"
+
+
+def column_constant(role: str, place: int) -> str:
+    """Returns the name of the constant with the column of a feature, by its place among the features of its role."""
+    return f"{direction(role).upper()}_COLUMN_{place}"
+
+
+def note_constant(variable: str) -> str:
+    """Returns the name of the constant with the offset of a variable in a note."""
+    return f"NOTE_{variable.upper()}"
+
+
+def direction(role: str) -> str:
+    """Returns the direction of the calls whose vector has the features of a role."""
+    return "in" if role == "callee" else "out"
+
+
+def source(kind: Kind) -> str:
+    """Returns the generated functions of a kind of history. They read all offsets from constants, see `layout`."""
+    by_role = {role: [feature for feature in FEATURES if feature.role == role] for role in kind.roles}
+    written = [addition(kind, stream) for stream in kind.streams]
+    written += [emission(kind, role, by_role[role]) for role in kind.roles]
+    if kind.module is number_state:
+        written.append(membership(layout(kind, FEATURES), layout(BLOCK, FEATURES)))
+    written += noting(kind, by_role[kind.roles[-1]])
+    return "\n\n".join(written) + "\n"
+
+
+def addition(kind: Kind, stream: str) -> str:
     """Returns the function that adds an event of a stream to the sums of a window (`sign` 1) or removes it (-1)."""
     talks = "outcome, ring, talk, " if stream.endswith("outcomes") else ""
     lines: dict[str, list[str]] = {}
     for name, total in kind.sums.items():
-        if total.events == stream and total.code and places[name] >= 0:
+        if total.events == stream and total.code:
             amount = "sign" if total.code == "1" else f"sign * ({total.code})"
-            place = f"at + {places[name]}"
+            place = f"at + {sum_constant(name)}"
             line = f"add_wide(sums, {place}, {amount})" if total.wide else f"sums[{place}] += {amount}"
-            lines.setdefault(total.condition, []).append(line)
+            lines.setdefault(total.condition, []).extend([f"if {sum_constant(name)} >= 0:", f"    {line}"])
     body = [f"    {line}" for line in lines.pop("", [])]
     for condition, inside in lines.items():
         body += [f"    if {condition}:", *(f"        {line}" for line in inside)]
     return "\n".join([f"def add_{stream}(facts, {talks}sign, sums, at):", *body, "    return"])
 
 
-def emission(kind: Kind, role: str, features: list[Feature], places: dict[str, int]) -> str:
-    """Returns the function that writes the values of a role's features from `row` on."""
-    variables: dict[str, str] = {}
-    values = [value(kind, feature, places, variables) for feature in features]
-    direction = "in" if role == "callee" else "out"
-    lines = [f"def emit_{direction}(at, state, base, calls, pairs, pair, facts, out, row):"]
-    lines += [f"    {name} = {code}" for name, code in variables.items()]
-    lines += [f"    out[row + {column}] = {code}" for column, code in enumerate(values)]
+def emission(kind: Kind, role: str, features: list[Feature]) -> str:
+    """Returns the function that writes the values of a role's features into their columns of the row at `row`."""
+    lines = [f"def emit_{direction(role)}(at, state, base, calls, pairs, pair, facts, out, row):"]
+    for place, feature in enumerate(features):
+        code, variables = value(kind, feature)
+        lines += written_value(role, place, variables, code)
     return "\n".join([*lines, "    return"])
 
 
-def noting(kind: Kind, features: list[Feature], places: dict[str, int]) -> tuple[list[str], int]:
-    """Returns the functions that save and emit the notes of a role other than the caller, and the size of a note.
+def written_value(role: str, place: int, variables: dict[str, str], code: str) -> list[str]:
+    """Returns the lines that write the value of a feature if it has a column."""
+    column = column_constant(role, place)
+    assigned = [f"        {name} = {read}" for name, read in variables.items()]
+    return [f"    if {column} >= 0:", *assigned, f"        out[row + {column}] = {code}"]
+
+
+def note_variables(kind: Kind, features: list[Feature]) -> dict[str, str]:
+    """Returns the variables of a note that has the sums of these features, and the code that reads each."""
+    variables: dict[str, str] = {}
+    for feature in features:
+        variables |= value(kind, feature)[1]
+    return variables
+
+
+def noting(kind: Kind, features: list[Feature]) -> list[str]:
+    """Returns the functions that save and emit the notes of a role other than the caller.
 
     Raises:
         ValueError: if a feature reads something other than sums of its windows, for which a note has no room.
     """
     if not all(part for feature in features for part in feature.sums):
         raise ValueError(f"{kind.roles[-1]}: its features must read sums only, as a table saves them in notes")
-    variables: dict[str, str] = {}
-    values = [value(kind, feature, places, variables) for feature in features]
     note = ["def save_note(state, base, pairs, pair, notes, place):"]
-    note += [f"    notes[place + {i}] = {code}" for i, code in enumerate(variables.values())]
-    spell = ["def emit_note(notes, place, out, row):"]
-    if features:
-        spell += ["    if notes[place] < 0:", f"        for i in range(row, row + {len(features)}):"]
-        spell += ["            out[i] = nan", "        return"]
-    spell += [f"    {name} = int(notes[place + {i}])" for i, name in enumerate(variables)]
-    spell += [f"    out[row + {column}] = {code}" for column, code in enumerate(values)]
-    return ["\n".join([*lines, "    return"]) for lines in (note, spell)], -(-len(variables) // LINE) * LINE
+    for name, code in note_variables(kind, features).items():
+        note += [f"    if {note_constant(name)} >= 0:", f"        notes[place + {note_constant(name)}] = {code}"]
+    spell = ["def emit_note(notes, place, out, row):", "    if notes[place] < 0:"]
+    for place in range(len(features)):
+        spell += ["    " + line for line in written_value(kind.roles[-1], place, {}, "nan")]
+    spell += ["        return"]
+    for place, feature in enumerate(features):
+        code, variables = value(kind, feature)
+        read = {name: f"int(notes[place + {note_constant(name)}])" for name in variables}
+        spell += written_value(kind.roles[-1], place, read, code)
+    return ["\n".join([*lines, "    return"]) for lines in (note, spell)]
 
 
-def membership(places: dict[str, int], of_group: dict[str, int]) -> str:
+def membership(of_number: dict[str, int], of_group: dict[str, int]) -> str:
     """Returns the function that copies a member record of a group from a number's state, as far as the two overlap."""
     lines = ["def copy_member_sums(state, base, own, at):"]
-    for name in GROUP_SUMS:
-        if name in NUMBER_SUMS and min(places[name], of_group[name]) >= 0:
+    for name in map(sum_constant, GROUP_SUMS):
+        if min(of_number.get(name, windows.NONE), of_group[name]) >= 0:
             for window in range(len(windows.WINDOWS)):
-                to = window * of_group["slots"] + of_group[name]
-                of = places["sums"] + window * places["slots"] + places[name]
+                to = window * of_group["SLOTS"] + of_group[name]
+                of = of_number["SUMS"] + window * of_number["SLOTS"] + of_number[name]
                 lines.append(f"    own[at + {to}] = state[base + {of}]")
     return "\n".join([*lines, "    return"])
 
 
-def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[str, str]) -> str:
-    """Returns the formula of a feature with its parts inserted; each part read becomes one variable."""
+def value(kind: Kind, feature: Feature) -> tuple[str, dict[str, str]]:
+    """Returns the formula of a feature with its parts inserted, and the code of each variable that it reads."""
     terms = {"window": str(windows.WINDOWS[feature.window]) + ".0"} if feature.window is not None else {}
+    variables = {}
     for word, name, window_sum in zip(("part", "whole", "other"), feature.parts, feature.sums, strict=False):
         if window_sum:
-            variable, code = sum_of(kind, window_sum, places)
+            variable, code = sum_of(kind, window_sum)
         elif name in ("in_air", "hour_logs", "day", "out_days", "in_days"):
-            variable, code = name, read_code(places[name], wide=STATE_REGIONS[name][0] == 2)
+            variable, code = name, read_code(name.upper(), wide=STATE_REGIONS[name][0] == 2)
         elif name in STATE_REGIONS:
-            terms[word] = f"base + {places[name]}"
+            terms[word] = f"base + {name.upper()}"
             continue
         elif name in PAIR_REGIONS:
             terms[word] = f"pair ^ {PAIR_REGIONS[name][0]}"
@@ -228,20 +266,20 @@ def value(kind: Kind, feature: Feature, places: dict[str, int], variables: dict[
             variable, code = name, f"(facts >> {FACT_BITS * list(CALL_FACTS).index(name)} & {(1 << FACT_BITS) - 1}) - 1"
         variables[variable] = code
         terms[word] = variable
-    return PARTS.sub(lambda match: terms[match[0]], FORMULAS[feature.how])
+    return PARTS.sub(lambda match: terms[match[0]], FORMULAS[feature.how]), variables
 
 
-def sum_of(kind: Kind, window_sum: tuple[str, int], places: dict[str, int]) -> tuple[str, str]:
+def sum_of(kind: Kind, window_sum: tuple[str, int]) -> tuple[str, str]:
     """Returns variable and code of a sum of a window; in a group without the caller's own part."""
     name, window = window_sum
-    place = places["sums"] + window * places["slots"] + places[name]
-    variable, code = f"{name}_{windows.WINDOW_NAMES[window]}", read_code(place, wide=kind.sums[name].wide)
+    variable = f"{name}_{windows.WINDOW_NAMES[window]}"
+    code = read_code(f"SUMS + {window} * SLOTS + {sum_constant(name)}", wide=kind.sums[name].wide)
     if kind.module is group_state:
-        own = window * places["slots"] + places["calls" if name == "members" else name]
-        code += f" - (pairs[pair + {own}] > 0)" if name == "members" else f" - pairs[pair + {own}]"
+        own = f"pairs[pair + {window} * SLOTS + {sum_constant('calls' if name == 'members' else name)}]"
+        code += f" - ({own} > 0)" if name == "members" else f" - {own}"
     return variable, code
 
 
-def read_code(place: int, *, wide: bool) -> str:
+def read_code(place: str, *, wide: bool) -> str:
     """Returns the code that reads an integer of one element of the state, or of two (`wide`)."""
     return f"read_wide(state, base + {place})" if wide else f"state[base + {place}]"

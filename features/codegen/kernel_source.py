@@ -17,7 +17,7 @@ from .compiled_library import (
     TASK,
     fingerprint,
     integer_arguments,
-    table_declarations,
+    laid_out,
 )
 from .feature_program import KINDS
 from .memory_layout import EVENT_LISTS, sizes
@@ -75,12 +75,14 @@ def write_tables(writer: Writer) -> None:
     parts: dict[str, Part] = {"": part("table", (windows, heap, table_pass), {})}
     for name in SHARED_FUNCTIONS:
         write_table_function(writer, parts[""], name, name)
-    modules = {kind.name: assemble.modules_of(kind.module) for kind in KINDS}
-    for (choice, kind), (constants, generated) in table_declarations().items():
-        label = f"{choice}_{kind}"
-        own = parts.setdefault(f"{constants}{generated}", part(label, modules[kind], constants, generated))
-        for name in TABLE_FUNCTIONS:
-            write_table_function(writer, own, name, f"{label}_{name}")
+    for kind in KINDS:
+        modules = assemble.modules_of(kind.module)
+        constants, generated = assemble.declarations(kind, FEATURES)
+        for choice, names in (("whole", ()), ("chosen", laid_out(kind))):
+            label = f"{choice}_{kind.name}"
+            own = parts.setdefault(f"{choice}{constants}{generated}", part(label, modules, constants, generated, names))
+            for name in TABLE_FUNCTIONS:
+                write_table_function(writer, own, name, f"{label}_{name}")
 
 
 def write_table_function(writer: Writer, part: Part, name: str, label: str) -> None:

@@ -208,7 +208,9 @@ def expire_events(at: int, day: int, base: int, m: Memory) -> None:
     if at <= read_wide(state, base + CLOCK):
         return
     write_wide(state, base + CLOCK, at)
-    for stream in range(READ):
+    for stream in range(STREAMS):
+        if stream >= READ:
+            continue
         ends = base + ENDS + END_PLACES * stream
         for window in range(3):
             first = state[ends + window]

@@ -28,7 +28,7 @@ import pyarrow as pa
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import select_features
 from callsieve.features.catalogue.feature import Feature
-from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind, computed_features
+from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind, first_column
 from callsieve.features.intake.keyed_table import KEYED_TOKENS
 from callsieve.features.kernel.table_pass import PARTIES, RECORD, ROW
 from callsieve.features.kernel.windows import NONE
@@ -37,7 +37,7 @@ from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
 from .packing import Packed, read_records, start_order, token_list
 from .repeats import settle_repeats
 from .shuffle import dense_codes, from_cells, to_cells
-from .table import group_calls, pass_tasks, role_columns, select_columns
+from .table import group_calls, pass_tasks
 
 OUT, IN = "out", "in"
 NUMBER_COLUMNS = ("record", "caller", "callee", "home")
@@ -134,13 +134,22 @@ def role_values(kind: Kind, sides: Sequence[pa.Table], names: tuple[str, ...]) -
             settle_repeats(side, start_order(side))
     # The callers' values of a call and the callees' values of another one share a row: they are in other columns.
     records[:, ROW] = np.concatenate([np.arange(side.num_rows) for side in sides])
-    parts = [(role, role_columns(role, features), *side) for role, *side in zip(kind.roles, sides, ids, strict=False)]
-    count = max((len(rows) for _, columns, _, rows in parts if columns), default=0)
+    parts = [
+        (role, side, rows)
+        for role, side, rows in zip(kind.roles, sides, ids, strict=False)
+        if first_column(role, features) >= 0
+    ]
+    count = max((len(rows) for _, _, rows in parts), default=0)
     values = _replayed(kind, _packed(records, owners, kind, len(keys)), features, count)
-    for role, columns, side, rows in parts:
-        if columns:
-            cells = to_cells(values[: len(rows), columns[0] : columns[-1] + 1])
-            yield Parcel(values_stage(role), {"row": pa.array(rows), "values": cells}, side["home"].to_numpy())
+    for role, side, rows in parts:
+        cells = to_cells(values[: len(rows), role_columns(role, features)])
+        yield Parcel(values_stage(role), {"row": pa.array(rows), "values": cells}, side["home"].to_numpy())
+
+
+def role_columns(role: str, features: tuple[Feature, ...]) -> slice:
+    """Returns the columns of the features of a role in a table of features in catalogue order."""
+    first = max(first_column(role, features), 0)
+    return slice(first, first + sum(feature.role == role for feature in features))
 
 
 def joined_vectors(rows: Array, names: tuple[str, ...], values: Iterable[tuple[str, pa.Table]]) -> Array:
@@ -155,9 +164,8 @@ def joined_vectors(rows: Array, names: tuple[str, ...], values: Iterable[tuple[s
     features = select_features(names)
     vectors = np.full((len(rows), len(features)), np.nan)
     for role, received in values:
-        columns = role_columns(role, features)
         place = np.searchsorted(rows, received["row"].to_numpy())
-        vectors[place, columns[0] : columns[-1] + 1] = from_cells(received["values"], np.float64)
+        vectors[place, role_columns(role, features)] = from_cells(received["values"], np.float64)
     return vectors
 
 
@@ -168,8 +176,7 @@ def _packed(records: Array, owners: Array, kind: Kind, keys: int) -> Packed:
 
 def _replayed(kind: Kind, calls: Packed, features: tuple[Feature, ...], rows: int) -> Array:
     """Returns the values of the numbered rows, for features of one kind."""
-    computed = computed_features(features)
-    values = np.empty((rows, len(computed)))
-    for task in pass_tasks(kind, group_calls(kind, calls, computed), calls, computed, values, 1):
+    values = np.empty((rows, len(features)))
+    for task in pass_tasks(group_calls(kind, calls, features), calls, values, 1):
         task()
-    return select_columns(values, computed, tuple(feature.name for feature in features))
+    return values

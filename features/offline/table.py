@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from callsieve.features.arrays import Array
-from callsieve.features.catalogue import NAMES, select_features
+from callsieve.features.catalogue import BY_NAME, NAMES, select_features
 from callsieve.features.catalogue.feature import Feature
 from callsieve.features.codegen.compiled_library import shared_functions, table_engine
-from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind, computed_features
+from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind, first_column
 from callsieve.features.kernel import table_pass, windows
 
 from .packing import Packed, cache_aligned, pack_calls
@@ -50,30 +50,25 @@ def vectors(
     Args:
         calls: keyed calls, columns `records.KEYED_COLUMNS`, in any order.
         rows: the calls whose vectors are wanted, each once; all by default. Fewer rows take less time.
-        features: names from the catalogue. A choice of `feature_program.CHOICES` takes less time than the whole; any
-            other one computes all features of the same roles first, and takes their memory.
+        features: names from the catalogue. Fewer features take less time and memory.
         threads: number of cores; all by default. The result does not depend on it.
     Returns:
         float64 (rows, features), in the order of `rows`; NaN where a value is unknown.
     Raises:
         ValueError: if a column is missing or contains an unknown word, or a feature is not in the catalogue.
     """
-    computed = computed_features(select_features(features))
+    select_features(features)
+    names = tuple(dict.fromkeys(features))
+    wanted = tuple(BY_NAME[name] for name in names)
     threads = threads or os.cpu_count() or 1
-    packed = pack_calls(calls, threads, group_kinds(computed))
+    packed = pack_calls(calls, threads, group_kinds(wanted))
     count = len(packed.order)
     if rows is not None:
         row_indices(packed)[:] = windows.NONE
         row_indices(packed)[rows] = np.arange(len(rows))
         count = len(rows)
-    out = fill_vectors(packed, group_calls(NUMBER, packed, computed), computed, count, threads)
-    return select_columns(out, computed, features)
-
-
-def select_columns(values: Array, computed: tuple[Feature, ...], names: tuple[str, ...]) -> Array:
-    """Returns the columns with these names of values whose columns are the computed features."""
-    order = [feature.name for feature in computed]
-    return values if order == list(names) else values[:, [order.index(name) for name in names]]
+    out = fill_vectors(packed, group_calls(NUMBER, packed, wanted), wanted, count, threads)
+    return out if names == features else out[:, [names.index(name) for name in features]]
 
 
 def group_kinds(features: tuple[Feature, ...]) -> tuple[str, ...]:
@@ -90,7 +85,7 @@ def fill_vectors(calls: Packed, numbers: Grouped, features: tuple[Feature, ...],
     """Returns the `count` vectors of packed calls, in the rows that the records name.
 
     Args:
-        features: as `computed_features` returns them.
+        features: the features of the columns, in order.
     """
     out = np.empty((count, len(features)))
     tasks, noted = [], []
@@ -98,14 +93,14 @@ def fill_vectors(calls: Packed, numbers: Grouped, features: tuple[Feature, ...],
         if not any(feature.role in kind.roles for feature in features):
             continue
         groups = numbers if kind is NUMBER else group_calls(kind, calls, features)
-        notes, columns = NO_NOTES, role_columns(kind.roles[-1], features)
-        if columns:
+        notes = NO_NOTES
+        if first_column(kind.roles[-1], features) >= 0:
             notes = blank_notes(groups.engine.NOTES * count)
-            noted.append((groups.engine, notes, columns[0]))
+            noted.append((groups.engine, notes))
         if kind is not NUMBER:
             rows = row_indices(calls)[calls.owners[kind.name] < 0]
             notes[rows[rows >= 0] * groups.engine.NOTES] = windows.NONE
-        tasks += pass_tasks(kind, groups, calls, features, out, threads, notes)
+        tasks += pass_tasks(groups, calls, out, threads, notes)
     # Threads suffice: the compiled kernel releases the GIL.
     import joblib  # a service that fills its memory has no joblib
 
@@ -121,10 +116,11 @@ def blank_notes(size: int) -> Array:
     return cache_aligned(size // 2).view(np.int32)
 
 
-def emit_all_notes(begin: int, end: int, noted: list[tuple[SimpleNamespace, Array, int]], out: Array) -> None:
+def emit_all_notes(begin: int, end: int, noted: list[tuple[SimpleNamespace, Array]], out: Array) -> None:
     """Writes the values of the notes of the rows `begin` to `end`."""
-    for engine, notes, column in noted:
-        engine.emit_notes(begin, end, out.shape[1], column, notes=notes, out=out.reshape(-1))
+    for engine, notes in noted:
+        column = engine.first_columns[-1]
+        engine.emit_notes(begin, end, out.shape[1], column, notes=notes, out=out.reshape(-1), **laid_out(engine))
 
 
 def group_calls(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Grouped:
@@ -140,47 +136,40 @@ def group_calls(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Gro
     return Grouped(engine, views, offsets)
 
 
-def role_columns(role: str, features: tuple[Feature, ...]) -> list[int]:
-    """Returns the columns of the features of a role."""
-    return [i for i, feature in enumerate(features) if feature.role == role]
-
-
 def pass_tasks(
-    kind: Kind,
-    groups: Grouped,
-    calls: Packed,
-    features: tuple[Feature, ...],
-    out: Array,
-    threads: int,
-    notes: Array = NO_NOTES,
+    groups: Grouped, calls: Packed, out: Array, threads: int, notes: Array = NO_NOTES
 ) -> list[Callable[[], None]]:
     """Returns tasks that write one kind's part of the vectors, each for a range of keys with about as many calls."""
-    first = [next(iter(role_columns(role, features)), windows.NONE) for role in kind.roles]
-    first_columns = (first[0], first[1] if len(first) > 1 else windows.NONE)
     bounds = np.searchsorted(groups.offsets, np.linspace(0, len(groups.views), PARTS_PER_THREAD * threads + 1))
     return [
-        partial(replay_keys, begin, end, groups, calls, notes, out, first_columns)
+        partial(replay_keys, begin, end, groups, calls, notes, out)
         for begin, end in pairwise(sorted({0, *bounds.tolist()}))
     ]
 
 
-def replay_keys(
-    begin: int, end: int, groups: Grouped, calls: Packed, notes: Array, out: Array, first_columns: tuple[int, int]
-) -> None:
+def replay_keys(begin: int, end: int, groups: Grouped, calls: Packed, notes: Array, out: Array) -> None:
     """Replays the keys `begin` to `end`."""
+    out_column, in_column = (*groups.engine.first_columns, windows.NONE)[:2]
     largest = int(np.diff(groups.offsets[begin : end + 1]).max(initial=1))
     groups.engine.replay(
         begin,
         end,
         out.shape[1],
-        *first_columns,
+        out_column,
+        in_column,
         offsets=groups.offsets,
         views=groups.views,
         records=calls.records,
         notes=notes,
         out=out.reshape(-1),
+        **laid_out(groups.engine),
         **scratch(groups.engine, largest),
     )
+
+
+def laid_out(engine: SimpleNamespace) -> dict[str, Array]:
+    """Returns the array with the constants of a choice of features, by name."""
+    return {"layout": np.array(engine.layout, dtype=np.int64)}
 
 
 def scratch(engine: SimpleNamespace, largest: int) -> dict[str, Array]:

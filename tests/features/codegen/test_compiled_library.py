@@ -94,4 +94,4 @@ def test_features_of_other_roles_fit_into_a_note():
     assert counted == {"1", "distinct caller", "distinct callee"}
     invalid = replace(features_of_others[0], parts=("day",))
     with pytest.raises(ValueError, match="callee: its features must read sums only"):
-        feature_program.program(feature_program.NUMBER, (*FEATURES, invalid))
+        feature_program.noting(feature_program.NUMBER, [invalid])

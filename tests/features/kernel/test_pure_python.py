@@ -5,10 +5,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from callsieve.features.catalogue import FEATURES, NAMES
+from callsieve.features.catalogue import FEATURES, NAMES, select_features
+from callsieve.features.catalogue.lite import LITE
 from callsieve.features.codegen.assemble import kernel
 from callsieve.features.codegen.compiled_library import table_engine
-from callsieve.features.codegen.feature_program import CHOICES, NUMBER
+from callsieve.features.codegen.feature_program import NUMBER
 from callsieve.features.kernel import group_state, number_state, windows
 from callsieve.features.offline.table import scratch, vectors
 from callsieve.features.stream import number_lists
@@ -34,28 +35,38 @@ def test_an_interpreted_table_equals_a_compiled_table(calls, rng):
     np.testing.assert_array_equal(actual[1], expected[rows])
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_the_program_of_a_choice_equals_the_columns_of_the_whole(week, choice):
-    """A program of few features has neither state nor code for other features."""
-    calls, expected = week
-    names = tuple(feature.name for feature in CHOICES[choice])[::-1]
-    expected = expected[:, [NAMES.index(name) for name in names]]
-    np.testing.assert_array_equal(vectors(calls, features=names, threads=2), expected)
-    with interpreted_kernel():
-        np.testing.assert_array_equal(vectors(calls, features=names, threads=1), expected)
-
-
 @given(st.lists(st.sampled_from(NAMES), min_size=1, max_size=12, unique=True))
+@example(list(LITE))
+@example([feature.name for feature in FEATURES if feature.role == "callee"])
+@example([feature.name for feature in FEATURES if feature.role in ("caller", "trunk")])
 @settings(max_examples=20)
-def test_any_other_choice_equals_its_columns(week, names):
+def test_a_choice_of_features_equals_the_columns_of_the_whole(week, names):
     calls, expected = week
-    actual = vectors(calls, features=tuple(names), threads=1)
+    expected = expected[:, [NAMES.index(name) for name in names]]
+    np.testing.assert_array_equal(vectors(calls, features=tuple(names), threads=1), expected)
+
+
+@given(histories(max_calls=30), st.lists(st.sampled_from(NAMES), min_size=1, max_size=12), st.data())
+@settings(max_examples=12)
+def test_a_choice_equals_the_columns_of_the_whole_in_any_history(calls, names, data):
+    rows = np.array(data.draw(st.lists(st.integers(0, len(calls) - 1), unique=True)), dtype=int)
+    calls = as_keyed_table(calls)
+    expected = vectors(calls, threads=1)[rows][:, [NAMES.index(name) for name in names]]
+    np.testing.assert_array_equal(vectors(calls, rows=rows, features=tuple(names), threads=2), expected)
+
+
+@pytest.mark.parametrize("names", [LITE[::-1], ("block_members_count_1h", "callee_calls_count_24h")])
+def test_an_interpreted_choice_equals_the_columns_of_the_whole(week, names):
+    calls, expected = week
+    with interpreted_kernel():
+        actual = vectors(calls, features=names, threads=1)
     np.testing.assert_array_equal(actual, expected[:, [NAMES.index(name) for name in names]])
 
 
-def test_a_choice_with_a_program_of_its_own_lays_out_less_state():
-    state = {choice: table_engine(NUMBER, features).STATE for choice, features in CHOICES.items()}
-    assert state["lite"] < state["whole"]
+def test_a_choice_lays_out_and_reads_only_what_it_needs():
+    chosen = table_engine(NUMBER, select_features(("out_calls_count_1h", "out_answered_share_7d")))
+    assert (chosen.SLOTS, chosen.READ) == (3, 2)  # calls, answered, ended; no incoming calls
+    assert {chosen.GAPS, chosen.CALLEES, chosen.HOURS, chosen.DAY, chosen.RETURNED} == {windows.NONE}
 
 
 def test_kinds_of_history_replace_the_hooks_of_the_kernel():
