@@ -99,8 +99,6 @@ class MemoryFeed:
             keys = (routes[of + KEYS_OF + kind] for of in (route, later) if of > 0 for kind in (1, 2))
             caller, callee = int(calls[call + CALLER_KEY]), int(calls[call + CALLEE_KEY])
             made, called, partners = self._week_of(caller)
-            other = self._week_of(callee)[2]  # the partners of the callee
-            ratio = min(partners, other) / max(partners, other, 1)
             start, facts = start_of(call, calls), calls[call + FACTS]
             over = bool(facts >> OVER & 1)
             in_week = start >= now - WEEK
@@ -114,8 +112,8 @@ class MemoryFeed:
                     routed=any(key > 0 for key in keys),  # trunk or device
                     rang=over and calls[call + DURATION] > calls[call + TALK],
                     made=made if in_week else 0,
-                    lone=(partners == 1) != (other == 1),
-                    balance=ratio if in_week and self._is_mutual(calls[call + PAIR_RECORD], caller, callee) else 0.0,
+                    lone=(partners == 1) != (self._week_of(callee)[2] == 1),
+                    mutual=in_week and self._is_mutual(calls[call + PAIR_RECORD], caller, callee),
                     caller=caller,
                     callee=callee,
                 )

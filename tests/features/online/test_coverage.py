@@ -99,7 +99,8 @@ def test_online_and_table_agree_and_bands_abstain_without_coverage(scorer, calls
     verdicts = real_bundle.replayed(scorer, real_bundle.key_calls(calls))
     assert [verdict.status == "filling" for verdict in verdicts] == (~covered).tolist()
     assert [verdict.action for verdict in verdicts] == [ACTIONS[code] for code in scores.action]
-    assert [verdict.raw for verdict in verdicts] == scores.raw.tolist()
+    raw = np.array([verdict.raw for verdict in verdicts])
+    assert scores.raw.tolist() == np.where(covered, raw, -np.inf).tolist()
     np.testing.assert_array_equal([verdict.score for verdict in verdicts], scores.score)
     assert np.isnan(scores.score).tolist() == (~covered).tolist()
     uncovered = [verdict for verdict, is_known in zip(verdicts, covered, strict=True) if not is_known]

@@ -354,9 +354,9 @@ def _unlicensed(source: ReportData, joins: IndexJoins, rows: Mapping[str, Array]
     at = source.calls["start"].to_numpy()
     user, missing = (np.full(len(at), -1, dtype=np.int64) for _ in range(2))
     registers = source.registers
-    labels = sorted({name for register, column, _ in LICENSED for name in registers[register][column].dropna()})
     if registers["licences"].empty:
         return Column(user, []), Column(missing, [])
+    labels = sorted({name for register, column, _ in LICENSED for name in registers[register][column].dropna()})
     for register, column, name in LICENSED:
         users = _register_words(registers[register], column, rows[register])
         stated = _register_words(registers[register], name, rows[register])
