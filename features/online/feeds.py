@@ -24,7 +24,7 @@ from callsieve.features.kernel.windows import DAY_MS, HOUR, WEEK
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from callsieve.features.arrays import Bools, Int64s
+    from callsieve.features.arrays import Bools, Floats, Int64s
 
 ANSWERED_ONLY, OUTGOING_ONLY = "answered only", "outgoing only"
 NO_ROUTES, NO_RING_TIME = "no routes", "no ring time"
@@ -63,13 +63,14 @@ PRESENT_UNANSWERED = 0.05
 COUNTED_CALLS, RARE_CALLS = 2, 4
 FEWEST_DAYS = 7  # with calls, in a week whose calls are counted; with fewer, every caller seems to make few
 SPARSE_FROM, TOO_SPARSE_FROM = 0.1, 0.18
-# An operator has all calls of its own numbers, so in its records most callers may have many. Of other numbers it sees
-# the calls to its own alone, and many of these deal with one of them. "partial" is the share of lone calls (see
-# SITE_FROM) among the calls between numbers that call each other. It is 0.00 to 0.08 in simulated worlds of 300 to
-# 40,000 people, 0.12 to 0.16 in the records of one operator of three, 0.19 to 0.23 of one of five, 0.27 to 0.38 of one
-# of ten. The share of rare calls there is 0.07 to 0.15, but less where people call more: in the other simulator it is
-# 0.06 of one of ten.
-PARTIAL_FROM, FEWEST_MUTUAL = 0.18, 100
+# Two parties are balanced as far as the one with fewer partners in seven days reaches the other: the ratio of the two
+# numbers of partners. Records that have all calls of some numbers and few of the others lack balance, as an operator's,
+# which has the calls that a number of its own takes part in. "balance" is the median over the calls of callers who
+# count, whose parties call each other, and who have at most MOST_PARTNERS, so that organisations do not count. It is
+# 0.23 to 0.36 in simulated worlds of 300 to 40,000 people, 0.18 to 0.26 in the records of one such operator of three to
+# five, and 0.13 to 0.18 of one of ten, whose share of rare calls is above 0.1. In the other simulator it is 0.8, 0.23 to
+# 0.29 of one of five, 0.11 to 0.13 of one of ten, whose share of rare calls is only 0.06. It chose no limit.
+BALANCED_FROM, MOST_PARTNERS, FEWEST_BALANCED = 0.19, 60, 100
 # A call of a caller who counts is lone if one of its parties deals with a single number in the same seven days and the
 # other one does not. The centre of a call is the party that the sample has more often; "site" is the share of lone
 # calls divided by the share of centres among the numbers. Simulated worlds have 0.1 to 0.2, the calls of one operator
@@ -175,7 +176,8 @@ class SampledCall(NamedTuple):
         rang: whether it is over and has a ring time above 0.
         made: calls of its caller in the same seven days; 0 if the records lack a day of them.
         lone: whether exactly one of its parties deals with a single number in the same seven days.
-        mutual: whether its callee calls its caller in the same seven days.
+        balance: the ratio of its parties' numbers of partners in the same seven days, as `balance_of` has it; 0 unless
+            its callee calls its caller in these days, too.
         caller, callee: its parties, in any form that can be compared.
     """
 
@@ -186,7 +188,7 @@ class SampledCall(NamedTuple):
     rang: bool
     made: int
     lone: bool = False
-    mutual: bool = False
+    balance: float = 0.0
     caller: object = None
     callee: object = None
 
@@ -205,10 +207,11 @@ class FeedShares:
             these.
         site: share of lone calls, divided by the share of centres among the numbers; see SITE_FROM.
         busy: share of the callers with at least BUSY_CALLS in seven days that have received a call; 1 if they are few.
-        partial: share of lone calls among those between numbers that call each other; 0 if these are few.
+        balance: median ratio of the parties' numbers of partners, among the calls of parties that call each other; see
+            BALANCED_FROM; 1 if they are few.
 
     >>> str(FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.054, counted=0.98, site=0.15)).split(", ")[4:]
-    ['rare 0.054', 'counted 0.980', 'site 0.150', 'busy 1.000', 'partial 0.000']
+    ['rare 0.054', 'counted 0.980', 'site 0.150', 'busy 1.000', 'balance 1.000']
     """
 
     unanswered: float
@@ -219,7 +222,7 @@ class FeedShares:
     counted: float = 1.0
     site: float = 0.0
     busy: float = 1.0
-    partial: float = 0.0
+    balance: float = 1.0
 
     @property
     def feed(self) -> str:
@@ -234,7 +237,7 @@ class FeedShares:
         ('no routes', 'unknown')
         >>> FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.11).feed, FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.37).feed
         ('sparse', 'unknown')
-        >>> FeedShares(0.2, 0.97, 0.9, 0.96, partial=0.3).feed
+        >>> FeedShares(0.2, 0.97, 0.9, 0.96, balance=0.12).feed
         'sparse'
         >>> FeedShares(0.2, 0.97, 0.9, 0.96, rare=0.37, site=5.0).feed, FeedShares(0.2, 0.97, 0.9, 0.96, busy=0.6).feed
         ('one site', 'no calls to organisations')
@@ -249,14 +252,14 @@ class FeedShares:
             OUTGOING_ONLY: self.called <= LACKING,
             NO_ROUTES: self.routes < PRESENT,
             NO_RING_TIME: self.ring <= LACKING,
-            SPARSE: self.rare >= SPARSE_FROM or self.partial >= PARTIAL_FROM,
+            SPARSE: self.rare >= SPARSE_FROM or self.balance < BALANCED_FROM,
             ONE_SITE: self.site >= SITE_FROM,
             NO_ORGANISATIONS: self.busy < PRESENT_BUSY,
         }
         return feed_lacking([lack for lack in LACKS if lacking[lack]])
 
     def __str__(self) -> str:
-        names = ("unanswered", "called", "routes", "ring", "rare", "counted", "site", "busy", "partial")
+        names = ("unanswered", "called", "routes", "ring", "rare", "counted", "site", "busy", "balance")
         return ", ".join(f"{name} {getattr(self, name):.3f}" for name in names)
 
 
@@ -267,12 +270,12 @@ def shares_of_sample(sample: Collection[SampledCall]) -> FeedShares | None:
     """
     few = len(sample) < FEWEST_CALLS
     known, calls = [call for call in sample if call.made], sample
-    rare, counted, site, busy, partial = 0.0, 1.0, 0.0, 1.0, 0.0
+    rare, counted, site, busy, balance = 0.0, 1.0, 0.0, 1.0, 1.0
     if len(known) >= (FEWEST_OF_SITE if few else FEWEST_CALLS // 2):
         calls = [call for call in known if call.made >= COUNTED_CALLS]
         rare = sum(call.made <= RARE_CALLS for call in calls) / max(len(calls), 1)
         counted = len(calls) / len(known)
-        site, busy, partial = _site(calls), _busy(calls), _partial(calls)
+        site, busy, balance = _site(calls), _busy(calls), _balance(calls)
     if few and (site < SITE_FROM or len(calls) < FEWEST_OF_SITE):
         return None
     count = max(len(calls), 1)
@@ -286,7 +289,7 @@ def shares_of_sample(sample: Collection[SampledCall]) -> FeedShares | None:
         counted=counted,
         site=site,
         busy=busy,
-        partial=partial,
+        balance=balance,
     )
 
 
@@ -303,10 +306,19 @@ def _busy(calls: Collection[SampledCall]) -> float:
     return sum(called.values()) / len(called) if len(called) >= FEWEST_BUSY else 1.0
 
 
-def _partial(calls: Collection[SampledCall]) -> float:
-    """Returns the share of lone calls among those between numbers that call each other, as FeedShares has it."""
-    mutual = [call.lone for call in calls if call.mutual]
-    return sum(mutual) / len(mutual) if len(mutual) >= FEWEST_MUTUAL else 0.0
+def _balance(calls: Collection[SampledCall]) -> float:
+    """Returns the median balance of the calls whose parties call each other, as FeedShares has it."""
+    balances = sorted(call.balance for call in calls if call.balance)
+    return balances[len(balances) // 2] if len(balances) >= FEWEST_BALANCED else 1.0
+
+
+def balance_of(partners: int, other: int) -> float:
+    """Returns the ratio of two numbers of partners, the smaller by the larger; 0 above MOST_PARTNERS.
+
+    >>> balance_of(12, 3), balance_of(3, 12), balance_of(3, 61)
+    (0.25, 0.25, 0.0)
+    """
+    return min(partners, other) / max(partners, other) if max(partners, other) <= MOST_PARTNERS else 0.0
 
 
 def feed_of_sample(sample: Collection[SampledCall]) -> str:
@@ -351,12 +363,12 @@ def feed_of_batches(read: Callable[[], Iterable[pa.Table | pa.RecordBatch]], cou
     rang = pc.and_(over, pc.fill_null(pc.greater(sample["ring"], 0), False))
     flags = (pc.fill_null(flag, False).to_pylist() for flag in (over, unanswered, is_called, routes, rang))
     parties = (sample[name].to_pylist() for name in ("caller", "callee"))
-    of_weeks = (values.tolist() for values in (weeks.made(), weeks.lone(), weeks.mutual()))
-    return feed_of_sample([*map(SampledCall, *flags, *of_weeks, *parties)])
+    counts = (values.tolist() for values in (weeks.made(), *weeks.partners()))
+    return feed_of_sample([*map(SampledCall, *flags, *counts, *parties)])
 
 
 class _CallsByWeek:
-    """How many calls the parties of a sample made in each week of the records, and who dealt with a single number."""
+    """How many calls the numbers of a sample made, and with how many others they dealt, in each week of the records."""
 
     def __init__(self, sample: pa.Table, first: int, last: int) -> None:
         import numpy as np
@@ -367,55 +379,69 @@ class _CallsByWeek:
         self._weeks = (last - first + HOUR) // WEEK
         self._numbers = pa.chunked_array([*sample["caller"].chunks, *sample["callee"].chunks], pa.string()).unique()
         self._made = np.zeros(len(self._numbers) * self._weeks, dtype=np.int64)
-        self._partner = np.full(len(self._made), -1)  # a number that this one dealt with in this week
-        self._several = np.zeros(len(self._made), dtype=bool)  # whether it dealt with others, too
-        self._calls = np.empty(0, dtype=np.int64)  # places of callers of the sample, combined with callees of it
-        for rows, places, partners in self._parties(sample):
-            self._partner[places[rows]] = partners[rows]
+        self._dealt: list[pa.Table] = []  # pairs of a place among the counts and a partner
+        self._called = np.empty(0, dtype=np.int64)  # places of callers, combined with the sampled numbers they call
         self._days: set[int] = set()  # with calls, from the first call on
 
     def count(self, calls: pa.Table | pa.RecordBatch) -> None:
         """Counts more calls."""
         import numpy as np
+        import pyarrow as pa
 
-        outgoing, incoming = self._parties(calls)
-        np.add.at(self._made, outgoing[1][outgoing[0]], 1)
-        for rows, places, partners in (outgoing, incoming):
-            self._several[places[rows][partners[rows] != self._partner[places[rows]]]] = True
-        rows, places, callees = outgoing
-        rows = rows & (callees >= 0)
-        self._calls = np.unique(np.append(self._calls, (places * len(self._numbers) + callees)[rows]))
+        caller, callee, week = self._parties(calls)
+        whole = week < self._weeks
+        made = (caller >= 0) & whole
+        np.add.at(self._made, (caller * self._weeks + week)[made], 1)
+        both = made & (callee >= 0)
+        self._called = np.unique(np.append(self._called, self._calls_of(caller, callee, week)[both]))
+        for own, other in ((caller, "callee"), (callee, "caller")):
+            rows = np.flatnonzero((own >= 0) & whole)
+            self._dealt.append(
+                pa.table({"place": (own * self._weeks + week)[rows], "partner": _hashes(calls[other])[rows]})
+                .group_by(["place", "partner"])
+                .aggregate([])
+            )
+        if sum(part.num_rows for part in self._dealt) > 2 * self._dealt[0].num_rows + 1_000_000:
+            self._merge()
         self._days.update(np.unique((calls["start"].to_numpy() - self._first) // DAY_MS).tolist())
 
     def made(self) -> Int64s:
         """Returns the calls of the caller of each sampled call in its week; 0 for a week without calls on each day."""
         import numpy as np
 
-        rows, places, _ = self._parties(self._sample)[0]
-        known = rows & np.isin(places % max(self._weeks, 1), whole_weeks(self._days))
-        made = np.zeros(len(rows), dtype=np.int64)
-        made[known] = self._made[places[known]]
+        caller, _, week = self._parties(self._sample)
+        known = (week < self._weeks) & np.isin(week, whole_weeks(self._days))
+        made = np.zeros(len(week), dtype=np.int64)
+        made[known] = self._made[(caller * self._weeks + week)[known]]
         return made
 
-    def lone(self) -> Bools:
-        """Returns whether exactly one party of each sampled call dealt with a single number in its week."""
+    def partners(self) -> tuple[Bools, Floats]:
+        """Returns `lone` and `balance` of each sampled call by the partners of its parties in its week."""
         import numpy as np
 
-        (rows, callers, _), (_, callees, _) = self._parties(self._sample)
-        lone = np.zeros(len(rows), dtype=bool)
-        lone[rows] = self._several[callers[rows]] != self._several[callees[rows]]
-        return lone
+        caller, callee, week = self._parties(self._sample)
+        rows = week < self._weeks
+        lone, balance = np.zeros(len(week), dtype=bool), np.zeros(len(week))
+        self._merge()
+        partners = np.bincount(self._dealt[0]["place"].to_numpy(), minlength=len(self._made))
+        own, other = (partners[(number * self._weeks + week)[rows]] for number in (caller, callee))
+        lone[rows] = (own == 1) != (other == 1)
+        mutual = np.isin(self._calls_of(callee, caller, week)[rows], self._called)
+        balance[rows] = mutual * [*map(balance_of, own.tolist(), other.tolist())]
+        return lone, balance
 
-    def mutual(self) -> Bools:
-        """Returns whether the callee of each sampled call called its caller in its week."""
-        import numpy as np
+    def _merge(self) -> None:
+        import pyarrow as pa
 
-        _, (rows, places, callers) = self._parties(self._sample)
-        return np.asarray(rows & np.isin(places * len(self._numbers) + callers, self._calls))
+        self._dealt = [pa.concat_tables(self._dealt).group_by(["place", "partner"]).aggregate([])]
 
-    def _parties(self, calls: pa.Table | pa.RecordBatch) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
-        """Returns for callers, then for callees: rows of a number of the sample in a whole week, the places of these
-        among the counts, and the other party, -1 if the sample does not have it; each of shape (calls,)."""
+    def _calls_of(self, number: Int64s, other: Int64s, week: Int64s) -> Int64s:
+        """Returns a number for each (number, other, week)."""
+        return (number * len(self._numbers) + other) * max(self._weeks, 1) + week
+
+    def _parties(self, calls: pa.Table | pa.RecordBatch) -> tuple[Int64s, Int64s, Int64s]:
+        """Returns the places of the callers and of the callees among the numbers of the sample, -1 for others, and the
+        weeks; each of shape (calls,)."""
         import numpy as np
         import pyarrow.compute as pc
 
@@ -423,11 +449,7 @@ class _CallsByWeek:
             return np.asarray(pc.index_in(texts, value_set=self._numbers).fill_null(-1), np.int64)
 
         caller, callee = (_of_each_text(place, calls[name]) for name in ("caller", "callee"))
-        week = (calls["start"].to_numpy() - self._first) // WEEK
-        return (
-            ((caller >= 0) & (week < self._weeks), caller * self._weeks + week, callee),
-            ((callee >= 0) & (week < self._weeks), callee * self._weeks + week, caller),
-        )
+        return caller, callee, (calls["start"].to_numpy() - self._first) // WEEK
 
 
 def whole_weeks(days: Iterable[int]) -> list[int]:
@@ -447,6 +469,15 @@ def _texts_or_numbers(column: Any) -> Any:
     import pyarrow as pa
 
     return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+
+
+def _hashes(texts: Any) -> Any:
+    """Returns 64-bit hashes of a column of texts, shape (texts,)."""
+    import pandas as pd
+
+    return _of_each_text(
+        lambda distinct: pd.util.hash_array(distinct.to_numpy(zero_copy_only=False), categorize=False), texts
+    )
 
 
 def _of_each_text(function: Callable[[Any], Any], column: Any) -> Any:

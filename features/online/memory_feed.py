@@ -35,6 +35,7 @@ from .feeds import (
     SITE_FROM,
     FeedShares,
     SampledCall,
+    balance_of,
     shares_of_sample,
 )
 
@@ -99,6 +100,7 @@ class MemoryFeed:
             keys = (routes[of + KEYS_OF + kind] for of in (route, later) if of > 0 for kind in (1, 2))
             caller, callee = int(calls[call + CALLER_KEY]), int(calls[call + CALLEE_KEY])
             made, called, partners = self._week_of(caller)
+            other = self._week_of(callee)[2]  # the partners of the callee
             start, facts = start_of(call, calls), calls[call + FACTS]
             over = bool(facts >> OVER & 1)
             in_week = start >= now - WEEK
@@ -112,8 +114,10 @@ class MemoryFeed:
                     routed=any(key > 0 for key in keys),  # trunk or device
                     rang=over and calls[call + DURATION] > calls[call + TALK],
                     made=made if in_week else 0,
-                    lone=(partners == 1) != (self._week_of(callee)[2] == 1),
-                    mutual=in_week and self._is_mutual(calls[call + PAIR_RECORD], caller, callee),
+                    lone=(partners == 1) != (other == 1),
+                    balance=balance_of(partners, other)
+                    if in_week and self._is_mutual(calls[call + PAIR_RECORD], caller, callee)
+                    else 0.0,
                     caller=caller,
                     callee=callee,
                 )

@@ -19,7 +19,7 @@ from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import read_key
 from callsieve.features.offline import spark
 from callsieve.features.online.coverage import covered_rows
-from callsieve.features.online.feeds import COMPLETE, SAMPLE_CALLS, SampledCall, feed_of_sample, whole_weeks
+from callsieve.features.online.feeds import COMPLETE, SAMPLE_CALLS, SampledCall, balance_of, feed_of_sample, whole_weeks
 from callsieve.serving.bundle.level import NO_SHIFT, Shift, level_of
 from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
@@ -154,14 +154,14 @@ def feed_of_frame(frame: Any) -> str:
         ends = frame.selectExpr("caller number", "callee other", week).unionByName(
             frame.selectExpr("callee number", "caller other", week)
         )
-        partners = ends.filter(ends["number"].isin(numbers)).distinct().groupBy("number", "week").count()
-        single = {(row["number"], row["week"]) for row in partners.filter("count = 1").collect()}
+        counts = ends.filter(ends["number"].isin(numbers)).distinct().groupBy("number", "week").count().collect()
         back = frame.filter(frame["caller"].isin(numbers) & frame["callee"].isin(callers))
         called_back = {tuple(row) for row in back.selectExpr("callee", "caller", week).distinct().collect()}
         callees = frame.filter(frame["callee"].isin(callers)).select("callee").distinct().collect()
         weekly = frame.filter(frame["caller"].isin(callers)).selectExpr("caller", week).groupBy("caller", "week")
         made = {(row["caller"], row["week"]): row["count"] for row in weekly.count().collect()}
         days = frame.selectExpr(f"(start - {span['first']}) div {DAY_MS} day").distinct().collect()
+    partners = {(row["number"], row["week"]): row["count"] for row in counts}
     called, last = {row["callee"] for row in callees}, (span["last"] - span["first"] + HOUR) // WEEK
     weeks = {week for week in whole_weeks(row["day"] for row in days) if week < last}
     return feed_of_sample(
@@ -170,12 +170,13 @@ def feed_of_frame(frame: Any) -> str:
                 **{name: row[name] for name in flags},
                 called=row["caller"] in called,
                 made=made[row["caller"], row["week"]] if row["week"] in weeks else 0,
-                lone=((row["caller"], row["week"]) in single) != ((row["callee"], row["week"]) in single),
-                mutual=(row["caller"], row["callee"], row["week"]) in called_back,
+                lone=(own == 1) != (other == 1),
+                balance=balance_of(own, other) if tuple(row)[:3] in called_back else 0.0,
                 caller=row["caller"],
                 callee=row["callee"],
             )
             for row in rows
+            for own, other in [[partners[row[name], row["week"]] for name in ("caller", "callee")]]
         ]
     )
 

@@ -139,10 +139,12 @@ def test_records_lack_calls_to_organisations_if_few_busy_callers_are_called(call
     assert feed_of_table(forged) == (COMPLETE if called == 40 else NO_ORGANISATIONS)
 
 
-@pytest.mark.parametrize(("alone", "feed"), [(26, COMPLETE), (34, SPARSE)])
-def test_records_with_all_calls_of_few_numbers_are_sparse(calls, alone, feed):
-    """So many of 100 people deal with one number all week, 15 or 20 % of the calls, though no caller makes few."""
-    week = week_of_an_operator(calls, alone)
+@pytest.mark.parametrize(("numbers", "partners", "feed"), [(60, 10, COMPLETE), (60, 12, SPARSE), (12, 62, COMPLETE)])
+def test_records_with_all_calls_of_few_numbers_are_sparse(calls, numbers, partners, feed):
+    """People with two partners call numbers with ten, a ratio of 0.2, or with twelve, 0.17; no call is rare.
+
+    Numbers with 62 partners are organisations."""
+    week = week_of_an_operator(calls, numbers, partners)
     assert feed_of_table(week) == history_of(week).feed == feed
     assert feed_of_table(without(week, (NO_RING_TIME,))) == with_lacks(feed, NO_RING_TIME)
 
@@ -202,7 +204,7 @@ def test_a_week_has_the_same_shares_in_a_table_and_in_a_history(calls, seed, mon
     feed_of_table(week)
     expected = shares_of_sample(*samples)
     assert history.feed == expected.feed and 0 < expected.rare < expected.counted < 1 and expected.site > 0
-    assert 0 < expected.partial < 1
+    assert 0 < expected.balance < 1
     assert history.memory_feed.shares == expected
 
 

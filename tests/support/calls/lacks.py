@@ -62,16 +62,17 @@ def week_of_busy_callers(calls, called):
     return _week(calls, parties + [(f"person{n}", f"busy{n}") for n in range(called)])
 
 
-def week_of_an_operator(calls, alone):
-    """Returns a week of calls between 50 numbers and 100 people, who call each other four times each way.
+def week_of_an_operator(calls, numbers, partners):
+    """Returns a week of calls between own numbers and people who know two of them: three calls each way.
 
     Args:
         calls: keyed calls, whose schema and facts the result has.
-        alone: how many people deal with one number; the others deal with two.
+        numbers: how many own numbers there are.
+        partners: how many people each own number knows.
     """
-    pairs = [(f"own{n // 2}", f"person{n}") for n in range(100)]
-    pairs += [(f"own{n // 2 - 1}", f"person{n}") for n in range(alone, 100)]
-    return _week(calls, 4 * (pairs + [(callee, caller) for caller, callee in pairs]))
+    people = [(n, person) for n in range(numbers) for person in range(partners // 2)]
+    pairs = [(f"own{own % numbers}", f"person{n}.{person}") for n, person in people for own in (n, n + 1)]
+    return _week(calls, 3 * (pairs + [(callee, caller) for caller, callee in pairs]))
 
 
 def _week(calls, parties):
