@@ -67,8 +67,8 @@ SPARSE_FROM, TOO_SPARSE_FROM = 0.1, 0.18
 # numbers of partners. Records that have all calls of some numbers and few of the others lack balance, as an operator's,
 # which has the calls that a number of its own takes part in. "balance" is the median over the calls of callers who
 # count, whose parties call each other, and who have at most MOST_PARTNERS, so that organisations do not count. It is
-# 0.23 to 0.36 in simulated worlds of 300 to 40,000 people, 0.18 to 0.26 in the records of one such operator of three to
-# five, and 0.13 to 0.18 of one of ten, whose share of rare calls is above 0.1. In the other simulator it is 0.8, 0.23
+# 0.23 to 0.36 in simulated worlds of 300 to 40,000 people, 0.18 to 0.28 in the records of one such operator of three to
+# five, and 0.13 to 0.19 of one of ten, whose share of rare calls is above 0.1. In the other simulator it is 0.8, 0.23
 # to 0.29 of one of five, 0.11 to 0.13 of one of ten, whose share of rare calls is only 0.06. It chose no limit.
 BALANCED_FROM, MOST_PARTNERS, FEWEST_BALANCED = 0.19, 60, 100
 # A call of a caller who counts is lone if one of its parties deals with a single number in the same seven days and the
