@@ -486,4 +486,5 @@ def _of_each_text(function: Callable[[Any], Any], column: Any) -> Any:
 
     texts = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     coded = texts if pa.types.is_dictionary(texts.type) else texts.dictionary_encode("encode")
-    return function(coded.dictionary)[coded.indices.to_numpy()]
+    values = function(pa.concat_arrays([coded.dictionary, pa.nulls(1, coded.dictionary.type)]))
+    return values[coded.indices.fill_null(len(coded.dictionary)).to_numpy()]  # a missing text is refused later

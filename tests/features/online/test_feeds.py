@@ -149,6 +149,13 @@ def test_records_with_all_calls_of_few_numbers_are_sparse(calls, numbers, partne
     assert feed_of_table(without(week, (NO_RING_TIME,))) == with_lacks(feed, NO_RING_TIME)
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_a_missing_caller_is_left_to_the_reader_that_refuses_it(calls, kind):
+    callers = pa.array([None, *calls["caller"].to_pylist()[1:]], pa.string()).cast(kind)
+    table = calls.set_column(calls.schema.get_field_index("caller"), "caller", callers)
+    assert feed_of_table(table) == feed_of_table(calls)
+
+
 def test_few_busy_callers_show_nothing(calls):
     week = week_of_busy_callers(calls, 0).to_pylist()
     fewer = [row for row in week if row["caller"] not in {f"busy{n}" for n in range(11)}]
