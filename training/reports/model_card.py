@@ -11,6 +11,7 @@ from pathlib import Path
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.online.feeds import lacks_of
+from callsieve.training.data.feeds import PART
 from callsieve.training.evidence.funnel import Covered
 from callsieve.training.judging.run_figures import DatasetEntry, ModelFigures, RunFigures
 from callsieve.training.language import gettext, moment, phrase, table_name, words
@@ -207,7 +208,7 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
         gettext("Certified on records that lack"): gettext("; ").join(
             gettext(", ").join(map(words, lacks_of(name)))
             for name, feed in figures["feeds"].items()
-            if feed["certified"]
+            if feed["certified"] and name != PART
         )
         or gettext("none"),
         gettext("Calibration error"): share(figures["reliability"]["ece"], 2),
