@@ -96,7 +96,10 @@ def governed():
         "now": "2025-03-03/2025-03-10", "before": "2025-02-24/2025-03-03", "names": {"e1." + "a" * 32: "甲公司"},
         "simulated": True,
     }  # fmt: skip
-    return governance_page.page(figures | {"shipped": ""}) + governance_page.page(figures | {"shipped": "7076"})
+    return "".join(
+        governance_page.page(figures | {"model": model})
+        for model in (None, {"id": "7076", "simulated": True}, {"id": "7076", "simulated": False})
+    )
 
 
 def tabulated(split):

@@ -36,6 +36,11 @@ def report(
         typer.Option("--past", help="File of the counts of earlier reports, without tokens; this report adds its own."),
     ] = None,
     lang: Lang = "zh",
+    *,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="Model (bundle) that gave the verdicts, if it is not the shipped one."),
+    ] = None,
 ) -> Result:
     """Write the governance report: rounded counts of calls by connecting party, trunk, industry and regulator.
 
@@ -45,11 +50,14 @@ def report(
     """
     from callsieve.training.oversight.governance.report import write_report
 
+    if bundle is not None and period.verdicts is None:
+        console.fail("govern report: --bundle: expected --verdicts, too", code=2)
     with console.progress("govern report") as progress, language(lang):
         figures = write_report(
             data,
             console.new_folder(out),
             verdicts=period.verdicts,
+            bundle=bundle,
             until=period.until,
             days=period.days,
             least={"callee": callees, "caller": callers},

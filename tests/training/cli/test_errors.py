@@ -146,6 +146,7 @@ USAGE = [
     ("live fill --calls {none} --layout keyed --key k --state s --strict", ": --strict: not used with "),
     ("live tap --bundle {none} --key k --state s --switch carrier", "'carrier' does not appear to be an IPv4 or IPv6"),
     ("study policies old.toml new.toml --calls {none} --layout keyed --bundle b --key k", ": --key: not used with "),
+    ("govern report --data {none} --bundle b --out {out}", "govern report: --bundle: expected --verdicts, too"),
     ("study rules --data w --trust signer.pub --audit log", ": --trust, --audit: not used with "),
 ]  # fmt: skip
 SLOW = ("{run}", "audit", "cases", "model replay", "study")  # rows that need a training, or import for seconds

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,10 @@ from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.reading.layouts import DEFAULT_ZONE
+from callsieve.serving.bundle.attestation import verify_attestation
+from callsieve.serving.bundle.bundle import MANIFEST
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE
+from callsieve.serving.bundle.signing import read_public_key, signer_path
 from callsieve.serving.custody.expiry import is_expired, unexpired_rows
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import Retention, read_retention
@@ -73,6 +76,13 @@ class Column(NamedTuple):
     labels: Sequence[str]
 
 
+class ScoringModel(TypedDict):
+    """The model that gave the verdicts, and whether all its certificates are of simulated calls."""
+
+    id: str
+    simulated: bool
+
+
 @dataclass(frozen=True, slots=True)
 class ReportData:
     """Input of the report.
@@ -83,14 +93,14 @@ class ReportData:
         complaints: columns COMPLAINTS.
         verdicts: columns of the verdicts by name: `action`, and where the file has them `plan_class` and `content`;
             empty without verdicts.
-        shipped: id of the shipped model if it gave the verdicts; else "".
+        model: the model that gave the verdicts; None if unknown.
     """
 
     calls: pa.Table
     registers: Mapping[str, pd.DataFrame]
     complaints: pd.DataFrame
     verdicts: Mapping[str, Column] = field(default_factory=dict)
-    shipped: str = ""
+    model: ScoringModel | None = None
 
     def filter(self, chosen: Array) -> ReportData:
         """Returns the data of the calls where `chosen` is true, shape (calls,)."""
@@ -98,7 +108,7 @@ class ReportData:
         return replace(self, calls=self.calls.filter(pa.array(chosen)), verdicts=verdicts)
 
 
-def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
+def read_report_data(folder: Path, verdicts: Path | None = None, bundle: Path | None = None) -> ReportData:
     """Reads the calls of a folder with its registers and complaints; missing files give empty tables.
 
     Expired calls are left out, unless the calls are simulated.
@@ -107,12 +117,14 @@ def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
         folder: declared for statistics. Registers are keyed files `register_NAME.parquet`, or the `NAME.jsonl` that
             `callsieve ingest registers` writes.
         verdicts: output of `callsieve score --out` for exactly these calls.
+        bundle: the model that gave the verdicts. If None, `ReportData.model` is the shipped one or unknown.
     Raises:
         ValueError: if a file is malformed, or the folder is declared for other purposes.
     """
     rules = read_retention() if require_purpose(folder, "statistics").limits else None
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
-    judged, shipped = ({}, "") if verdicts is None else (_verdicts(verdicts, calls), _shipped(verdicts, calls))
+    judged = {} if verdicts is None else _verdicts(verdicts, calls)
+    model = None if verdicts is None else _scoring_model(verdicts, calls, bundle)
     lines = Registers.read(folder).columns if any((folder / f"{name}.jsonl").is_file() for name in REGISTERS) else {}
     registers = {
         name: _of_lines(lines[name], names)
@@ -121,7 +133,7 @@ def read_report_data(folder: Path, verdicts: Path | None = None) -> ReportData:
         for name, names in REGISTERS.items()
     }
     complaints = _table(folder / "complaints.parquet", COMPLAINTS, rules)
-    source = ReportData(calls, registers, complaints, judged, shipped)
+    source = ReportData(calls, registers, complaints, judged, model)
     if rules is None:
         return source
     return source.filter(np.asarray(pc.invert(is_expired(calls, rules.of("calls"), now_ms()))))
@@ -193,23 +205,42 @@ def _verdicts(path: Path, calls: pa.Table) -> dict[str, Column]:
     return columns
 
 
-def _shipped(path: Path, calls: pa.Table) -> str:
-    """Returns the id of the shipped model if it gave the verdicts; else, or without a case, "".
+def _scoring_model(path: Path, calls: pa.Table, bundle: Path | None) -> ScoringModel | None:
+    """Returns the model of a bundle, by default the shipped one, if it gave the verdicts.
 
-    The case of a call is a digest of the model's id, the parties and the start.
+    The case of a call is a digest of the model's id, the parties and the start. Without a case the model is unknown.
+
+    Raises:
+        ValueError: if another model than that of `bundle` gave the verdicts.
     """
     if "case" not in pq.read_schema(path).names:
-        return ""
+        return None
     table = pq.read_table(path, columns=["start", "action", "case"])
     cases = table.filter(table["action"].is_valid()).sort_by("start")["case"].cast(pa.string())
-    acted = np.flatnonzero(pc.greater(pc.utf8_length(cases), 0).fill_null(False).to_numpy())[:1]
-    model = sha256(SHIPPED_BUNDLE / "MANIFEST.json")[:12]
-    for row in acted.tolist():
-        start = calls["start"].cast(pa.int64())[row].as_py()
-        caller, callee = (str(calls[name].cast(pa.string())[row]) for name in ("caller", "callee"))
-        if case_id(model, caller, callee, start) == cases[row].as_py():
-            return model
-    return ""
+    acted = np.flatnonzero(pc.greater(pc.utf8_length(cases), 0).fill_null(False).to_numpy())
+    if not len(acted):
+        return None
+    row = int(acted[0])
+    folder = SHIPPED_BUNDLE if bundle is None else bundle
+    signer = signer_path(folder, None)
+    model = sha256(folder / MANIFEST)[:12]
+    caller, callee = (str(calls[name].cast(pa.string())[row]) for name in ("caller", "callee"))
+    if case_id(model, caller, callee, calls["start"].cast(pa.int64())[row].as_py()) == cases[row].as_py():
+        return {"id": model, "simulated": _has_truth(folder, signer)}
+    if bundle is None:
+        return None
+    raise ValueError(f"{path.name}: expected verdicts of model {model}, which --bundle names; another model gave them")
+
+
+def _has_truth(bundle: Path, signer: Path) -> bool:
+    """Returns whether each table of calls of a model has a table of their truth, as only simulated calls have.
+
+    Raises:
+        OSError, ValueError: if the bundle has no valid provenance.
+    """
+    build = verify_attestation(bundle, read_public_key(signer)).predicate["buildDefinition"]
+    tables = [entry["name"].partition(" ")[0] for entry in build["resolvedDependencies"]]
+    return bool(tables.count("truth") == tables.count("calls"))
 
 
 def _codes(column: pa.ChunkedArray, labels: Sequence[str]) -> Array:

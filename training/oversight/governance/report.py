@@ -82,6 +82,7 @@ def write_report(
     out: Path,
     *,
     verdicts: Path | None = None,
+    bundle: Path | None = None,
     until: str | None = None,
     days: int = 7,
     least: Mapping[str, int] = LEAST,
@@ -93,6 +94,7 @@ def write_report(
     Args:
         data: folder of keyed calls, declared for statistics.
         verdicts: output of `callsieve score --out` for these calls.
+        bundle: the model that gave the verdicts; needed only if it is not the shipped one.
         until: local date after the last day of the report; by default the last day of the calls.
         days: length of the period; the previous period has the same length.
         least: minimum of distinct callees and callers in a shown cell.
@@ -104,7 +106,7 @@ def write_report(
     from .report_tables import write_tables
 
     progress("read", 0.1)
-    source = read_report_data(data, verdicts)
+    source = read_report_data(data, verdicts, bundle)
     now, before = periods(source, until, days)
     progress("count", 0.3)
     calls = call_cells(source, now, before, least)
@@ -121,7 +123,7 @@ def write_report(
     figures: ReportFigures = {
         "now": now, "before": before, "least": dict(least), "base": BASE, "bulk": BULK, "tables": tables,
         "leagues": leagues(tables), "names": {token: name for token, name in names.items() if token in shown},
-        "simulated": is_simulated(data), "shipped": source.shipped,
+        "simulated": is_simulated(data), "model": source.model,
     }  # fmt: skip
     write_cells(cells, out / "cells.parquet")
     write_tables(figures, out)

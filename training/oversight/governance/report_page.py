@@ -20,7 +20,7 @@ from callsieve.training.reports.drawing import BLUE, GREY, RC, VERMILLION, Pictu
 from callsieve.training.reports.run_page import environment, render
 
 from .disclosure import Cell, Count
-from .parties import regulators
+from .parties import ScoringModel, regulators
 
 ACTION_COLOURS = {"pass": "#c9d3da", "label": "#E69F00", "screen": VERMILLION, "block": "#8c2d04"}
 MAX_BARS = 15
@@ -66,7 +66,7 @@ class LeagueRow(TypedDict):
 class ReportFigures(TypedDict):
     """The figures of the page: its periods, its limits, the rows by table, and the names of parties by token.
 
-    `shipped` is the id of the shipped model if it gave the verdicts, else "".
+    `model` is the model that gave the verdicts; None if unknown.
     """
 
     now: str
@@ -78,7 +78,7 @@ class ReportFigures(TypedDict):
     leagues: dict[str, list[LeagueRow]]
     names: dict[str, str]
     simulated: bool
-    shipped: str
+    model: ScoringModel | None
 
 
 def write_cells(counts: Mapping[Cell, Count], path: Path) -> None:

@@ -19,6 +19,8 @@ import pytest
 
 from callsieve.features import Intake, Key
 from callsieve.serving.batch.register_files import write_registers
+from callsieve.serving.bundle.attestation import write_attestation
+from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.custody.purposes import declare
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.rules.registers import Registers
@@ -36,6 +38,7 @@ from callsieve.training.oversight.governance.report import (
     write_report,
 )
 from callsieve.training.oversight.governance.report_page import page
+from tests.support import small_bundle
 from tests.support.paths import ROOT
 from tests.support.simulated import mark_simulated
 
@@ -462,27 +465,72 @@ def test_the_page_is_in_english_too_and_text_of_third_parties_is_escaped(output)
     text = page(output[1])
     assert '<html lang="en">' in text
     assert "Those of the shipped model are of simulated calls." in text
-    named = page(output[1] | {"shipped": "7e5a"})
-    assert "the shipped model 7e5a. All its certificates are of simulated calls." in named
+    for simulated, more in ((True, " All its certificates are of simulated calls.</p>"), (False, "</p>")):
+        named = page(output[1] | {"model": {"id": "7e5a", "simulated": simulated}})
+        assert f"<p>Actions follow the certificates of model 7e5a.{more}" in named
     assert "The connecting party is responsible" in text and "No row reaches the minimum" not in text
     hostile = "<script>alert(1)</script>"
     rows = [dict(output[1]["tables"]["operator"][0]) | {"row": hostile}]
     assert hostile not in page(output[1] | {"tables": {"all": output[1]["tables"]["all"], "industry": rows}})
 
 
-def test_the_page_names_the_shipped_model_whose_certificates_are_of_simulated_calls(world_folder, verdicts, tmp_path):
-    """Cases as the shipped model gives them; those of another model name nothing."""
-    table = pq.read_table(verdicts).sort_by("start")
-    shipped = hashlib.sha256((ROOT / "serving/shipped/bundle/MANIFEST.json").read_bytes()).hexdigest()[:12]
-    calls = pq.read_table(world_folder / "calls.parquet").sort_by("start").to_pandas()
-    start = calls["start"].astype("int64")
-    for model, expected in ((shipped, shipped), ("0" * 12, "")):
+@pytest.fixture
+def verdicts_of(world_folder, verdicts, tmp_path):
+    """Writes verdicts with cases as a model gives them."""
+
+    def write(model):
+        table = pq.read_table(verdicts).sort_by("start")
+        calls = pq.read_table(world_folder / "calls.parquet").sort_by("start").to_pandas()
+        start = calls["start"].astype("int64")
         words = [f"{model} {row.caller} {row.callee} {at}" for row, at in zip(calls.itertuples(), start, strict=True)]
         acted = np.array([word != "pass" for word in table["action"].to_pylist()])
         cases = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in words]
-        cases = pa.array(np.where(acted, cases, None), pa.string())
-        pq.write_table(table.append_column("case", cases), tmp_path / "verdicts.parquet")
-        assert read_report_data(world_folder, tmp_path / "verdicts.parquet").shipped == expected
+        path = tmp_path / f"{model}.parquet"
+        pq.write_table(table.append_column("case", pa.array(np.where(acted, cases, None), pa.string())), path)
+        return path
+
+    return write
+
+
+def model_id(bundle):
+    return hashlib.sha256((bundle / "MANIFEST.json").read_bytes()).hexdigest()[:12]
+
+
+def test_the_report_knows_the_model_of_its_verdicts(
+    world_folder, verdicts, verdicts_of, training_run, command_error, tmp_path
+):
+    """Shipped model and a model of a simulated world: all certificates are of simulated calls, by their provenance."""
+    own, shipped = training_run[0] / "bundle", ROOT / "serving/shipped/bundle"
+    read = read_report_data
+    assert read(world_folder, verdicts_of(model_id(shipped))).model == {"id": model_id(shipped), "simulated": True}
+    path = verdicts_of(model_id(own))
+    assert read(world_folder, path, own).model == {"id": model_id(own), "simulated": True}
+    assert read(world_folder, path).model is read(world_folder, verdicts, own).model is None
+    words = ("govern", "report", "--data", world_folder, "--verdicts", path, "--out", tmp_path / "out")
+    refused = command_error(*words, "--bundle", shipped)
+    assert f"expected verdicts of model {model_id(shipped)}, which --bundle names" in refused
+
+
+@pytest.mark.parametrize(
+    ("tables", "simulated"),
+    [
+        (("calls", "truth"), True),
+        (("calls", "complaints"), False),
+        (("calls 1", "truth 1", "calls 2", "truth 2"), True),
+        (("calls 1", "truth 1", "calls 2"), False),
+    ],
+)
+def test_only_certificates_with_a_truth_for_all_calls_are_of_simulated_calls(
+    world_folder, verdicts_of, tmp_path, tables, simulated
+):
+    """One folder of real calls among those of a training is enough to claim nothing."""
+    bundle = tmp_path / "bundle"
+    small_bundle.write_bundle(bundle)
+    write_public_key(small_bundle.KEY.public_key(), tmp_path / "signer.pub")
+    build = {"resolvedDependencies": [{"name": name} for name in ("callsieve", *tables)]}
+    write_attestation(bundle, {"buildDefinition": build}, small_bundle.KEY)
+    model = read_report_data(world_folder, verdicts_of(model_id(bundle)), bundle).model
+    assert model == {"id": model_id(bundle), "simulated": simulated}
 
 
 def test_the_page_opens_without_a_network_or_an_error(output, tmp_path):
