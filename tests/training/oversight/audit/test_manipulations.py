@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from callsieve.serving.bundle.signing import SIGNING_KEY, key_id, write_public_key
 from callsieve.training.oversight.audit.anchors import witness
+from callsieve.training.oversight.audit.attempts import NO_RESULT, attempts
 from callsieve.training.oversight.audit.content import read_content
 from callsieve.training.oversight.audit.entry_check import run_faults
 from callsieve.training.oversight.audit.promote import approve, approved_by, candidate, promote
@@ -458,6 +459,29 @@ def the_log_is_forked(record):
     record.note("another history")
 
 
+def failed(record):
+    """Enters the gates of an attempt that then failed; returns the index of the entry."""
+    return append(record.log, "gates", recorded_run.gates().to_json(), small.KEY)
+
+
+@caught(14, "entry 4: missing")
+def a_failed_attempt_is_removed_from_the_log(record):
+    entry = failed(record)
+    record.note("a later decision")
+    all_lines = record.lines()
+    record.write([*all_lines[:entry], *all_lines[entry + 1 :]])
+    payload_path(record.log, entry).unlink()
+
+
+@unseen(14, "`audit attempts`, which lists the attempt by its gates in the log")
+def the_run_of_a_failed_attempt_is_removed(record):
+    """A training that fails early leaves no run in MLflow, so a log does not say that there was one."""
+    failed(record)
+    other_run("FAILED")(record, {mlflow_write.LOG: audit_log.log_id(record.log)})
+    record.sql("DELETE FROM tags WHERE run_uuid <> '{run}'", "DELETE FROM runs WHERE run_uuid <> '{run}'")
+    assert [attempt.result for attempt in attempts(record.log)][1:] == [NO_RESULT]
+
+
 @unseen(28, "a head from after it, or the registry beside the calls")
 def a_counted_look_is_removed(record):
     append(record.log, "touch", {"fold": "f" * 16 + " 1..2", "gates": "0" * 64, "by": "evaluate"}, small.KEY)
@@ -716,6 +740,6 @@ def test_the_documentation_says_what_each_change_out_of_reach_needs():
 
 def test_the_table_has_all_rows():
     what = {(case[0], case[1]) for case in (*CAUGHT, *OUT_OF_REACH, *REFUSED)}
-    assert len(what) >= 103
+    assert len(what) >= 105
     rows = {case[0] for case in (*CAUGHT, *OUT_OF_REACH, *REFUSED)} | ELSEWHERE.keys()
     assert rows == set(range(1, 41))
