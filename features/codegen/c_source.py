@@ -50,6 +50,10 @@ static inline int64_t c_shifted(int64_t a, int64_t by) { return (int64_t)((uint6
 static inline int64_t c_least(int64_t a, int64_t b) { return b < a ? b : a; }
 static inline int64_t c_most(int64_t a, int64_t b) { return b > a ? b : a; }
 static inline double c_most_of_doubles(double a, double b) { return b > a ? b : a; }
+/* A wide integer is one access, faster than two, if its lower half comes first in memory. */
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "byte order: the kernel runs interpreted on this machine");
+static inline int64_t c_read_wide(const int32_t *at) { int64_t value; memcpy(&value, at, sizeof value); return value; }
+static inline void c_write_wide(int32_t *at, int64_t value) { memcpy(at, &value, sizeof value); }
 static inline int64_t c_exponent(double a) /* exponent of a whole number, like frexp */
 {
     uint64_t bits;
@@ -349,6 +353,9 @@ class Function:
             return f"{label}({', '.join(codes)})", FLOAT if floats else INT
         if name == "prefetch":
             return f"c_prefetch(&{codes[0]}.at[{codes[1]}])", NOTHING
+        if name in ("read_wide", "write_wide"):
+            place = f"&{codes[0]}.at[{codes[1]}]"
+            return f"c_{name}({', '.join([place, *codes[2:]])})", INT if name == "read_wide" else NOTHING
         part, function = self.part.others.get(name, (self.part, name))
         if function not in part.functions:
             raise self._untranslatable(node)

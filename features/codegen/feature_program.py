@@ -60,6 +60,7 @@ NUMBER, BLOCK, TRUNK, DEVICE = KINDS
 # In a stream all keys share one clock and `time_order.py` finds expired events; lists serve to find neighbours.
 LIVE_KINDS = _kinds(3, 0, clock=False)
 LINE = 16  # 32-bit integers in a cache line
+CHUNK = 8  # features that are skipped at once if none of them has a column
 PARTS = re.compile(r"\b(part|whole|other|window)\b")
 
 
@@ -120,6 +121,8 @@ def layout(kind: Kind, features: Iterable[Feature], columns: dict[str, int] | No
         for place, feature in enumerate(of_role):
             column = place if columns is None else columns.get(feature.name, windows.NONE)
             constants[column_constant(role, place)] = column if feature.name in names else windows.NONE
+            chunk = chunk_constant(role, place)
+            constants[chunk] = max(constants[column_constant(role, place)], constants.get(chunk, windows.NONE))
     last = [feature for feature in FEATURES if feature.role == kind.roles[-1]]
     noted = note_variables(kind, [feature for feature in last if feature.name in names])
     constants |= {note_constant(name): windows.NONE for name in note_variables(kind, last)}
@@ -150,6 +153,11 @@ def column_constant(role: str, place: int) -> str:
     return f"{direction(role).upper()}_COLUMN_{place}"
 
 
+def chunk_constant(role: str, place: int) -> str:
+    """Returns the name of the constant that is NONE if no feature of a chunk has a column."""
+    return f"{direction(role).upper()}_CHUNK_{place // CHUNK}"
+
+
 def note_constant(variable: str) -> str:
     """Returns the name of the constant with the offset of a variable in a note."""
     return f"NOTE_{variable.upper()}"
@@ -174,25 +182,26 @@ def source(kind: Kind) -> str:
 def addition(kind: Kind, stream: str) -> str:
     """Returns the function that adds an event of a stream to the sums of a window (`sign` 1) or removes it (-1)."""
     talks = "outcome, ring, talk, " if stream.endswith("outcomes") else ""
-    lines: dict[str, list[str]] = {}
+    lines = []
     for name, total in kind.sums.items():
         if total.events == stream and total.code:
             amount = "sign" if total.code == "1" else f"sign * ({total.code})"
+            if total.condition:  # a factor: the processor would often guess a branch wrong
+                amount += f" * ({total.condition})"
             place = f"at + {sum_constant(name)}"
             line = f"add_wide(sums, {place}, {amount})" if total.wide else f"sums[{place}] += {amount}"
-            lines.setdefault(total.condition, []).extend([f"if {sum_constant(name)} >= 0:", f"    {line}"])
-    body = [f"    {line}" for line in lines.pop("", [])]
-    for condition, inside in lines.items():
-        body += [f"    if {condition}:", *(f"        {line}" for line in inside)]
-    return "\n".join([f"def add_{stream}(facts, {talks}sign, sums, at):", *body, "    return"])
+            lines += [f"    if {sum_constant(name)} >= 0:", f"        {line}"]
+    return "\n".join([f"def add_{stream}(facts, {talks}sign, sums, at):", *lines, "    return"])
 
 
 def emission(kind: Kind, role: str, features: list[Feature]) -> str:
     """Returns the function that writes the values of a role's features into their columns of the row at `row`."""
     lines = [f"def emit_{direction(role)}(at, state, base, calls, pairs, pair, facts, out, row):"]
     for place, feature in enumerate(features):
+        if place % CHUNK == 0:
+            lines.append(f"    if {chunk_constant(role, place)} >= 0:")
         code, variables = value(kind, feature)
-        lines += written_value(role, place, variables, code)
+        lines += ["    " + line for line in written_value(role, place, variables, code)]
     return "\n".join([*lines, "    return"])
 
 

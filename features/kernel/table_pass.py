@@ -52,8 +52,8 @@ LATE, PARTIES, PACKED_FACTS, ROW = range(4, 8)
 HALF = (1 << 32) - 1
 # A key's copy of its records is split in two: the fields of a call in `windows.py`, and the REST.
 REST = RECORD - FIELDS
-# Records are prefetched this many steps ahead, about the latency of memory.
-AHEAD = 16
+# Records are prefetched this many steps ahead, about the latency of memory; rows of `out` fewer, as steps take longer.
+AHEAD, SOON = 16, 4
 LATER = 1  # flag of a record: its attempt became known late, or it repeats an earlier record
 
 
@@ -290,6 +290,8 @@ def replay(first: int, last: int, width: int, out_column: int, in_column: int, t
             at = calls[i * FIELDS + START]
             own = i * REST - FIELDS
             direction = directions[i]
+            if i + SOON < count:
+                prefetch_values(i + SOON, width, out_column, t)
             column = out_column if direction == 0 else in_column
             if column >= 0 and rest[own + ROW] >= 0:
                 # Expire first: an inserted event then enters only the windows that still contain it.
@@ -313,6 +315,13 @@ def replay(first: int, last: int, width: int, out_column: int, in_column: int, t
                 else:
                     emit_in(at, state, 0, calls, pairs, pair, facts, t.out, row)
             waiting = await_events(i, waiting, t)
+
+
+def prefetch_values(i: int, width: int, column: int, t: Memory) -> None:
+    """Prefetches where the values of record `i` of a key begin, if it is an outgoing call without a note."""
+    row = t.rest[i * REST + ROW - FIELDS]
+    if row >= 0 and column >= 0 and t.directions[i] == 0 and (STREAMS == 4 or len(t.notes) == 0):
+        prefetch(t.out, row * width + column)
 
 
 def await_events(i: int, waiting: int, t: Memory) -> int:
