@@ -51,7 +51,7 @@ STORE_FUNCTIONS: dict[str, tuple[str, ...]] = {
     "remove_token": ("key",),
 }
 # Exports of a table: functions that all kinds share, functions of each kind, and the type codes of their arrays.
-SHARED_FUNCTIONS = ("fill_records", "group_views")
+SHARED_FUNCTIONS = ("fill_records", "find_ties", "group_views")
 TABLE_FUNCTIONS = ("replay", "emit_notes")
 TASK = {
     **dict.fromkeys(("start", "ring", "talk", "recorded", "day"), "q"),

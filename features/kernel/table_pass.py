@@ -188,6 +188,43 @@ def group_views(width: int, t: Memory) -> None:
     offsets[0] = 0
 
 
+def find_ties(t: Memory) -> None:
+    """Flags the calls that have start and caller of another one.
+
+    Arrays:
+        order: calls in order of start.
+        records: RECORD integers a call.
+        flags: zeros, one a call in this order; receives ones.
+        slots: room for a hash table of twice as many calls.
+    """
+    order = t.order
+    records = t.records
+    slots = t.slots
+    first = 0
+    while first < len(order):
+        start = records[order[first] * RECORD + START]
+        last = first + 1
+        while last < len(order) and records[order[last] * RECORD + START] == start:
+            last += 1
+        mask = 1
+        while mask < 2 * (last - first):
+            mask <<= 1
+        for i in range(mask):
+            slots[i] = NONE
+        mask -= 1
+        for i in range(first, last):
+            caller = records[order[i] * RECORD + PARTIES] >> 32
+            place = (caller * 0x9E3779B1) >> 7 & mask
+            while slots[place] >= 0 and records[order[slots[place]] * RECORD + PARTIES] >> 32 != caller:
+                place = (place + 1) & mask
+            if slots[place] < 0:
+                slots[place] = i
+            else:
+                t.flags[i] = 1
+                t.flags[slots[place]] = 1
+        first = last
+
+
 def first_position(i: int, calls: Ints, rest: Ints, directions: Ints) -> int:
     """Returns the first record of the same call among the records that `gather_records` copied."""
     first = i

@@ -20,7 +20,7 @@ from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.kernel import table_pass, windows
 from callsieve.features.records import GROUP_COLUMNS, KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN
 
-from .repeats import adjacent_repeats, settle_repeats
+from .repeats import settle_repeats
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(G
     parties, numbers = arrays.pop("parties")
     owners, keys = {"number": parties}, {"number": numbers}
     by_record = records.reshape(-1, table_pass.RECORD)
-    order = start_order(by_record)
-    repeats = settle_repeats(by_record, order)
+    order, tied = start_order(by_record)
+    repeats = settle_repeats(by_record, tied)
     for kind, (codes, tokens) in arrays.items():
         owners[kind], keys[kind] = codes, len(tokens)
         if repeats is not None:
@@ -108,8 +108,8 @@ def cache_aligned(size: int) -> Array:
     return buffer[-(buffer.ctypes.data // 8) % line :][:size]
 
 
-def start_order(records: Array) -> Array:
-    """Returns calls in order of start; of the records of one call, the one that makes its attempt known comes first.
+def start_order(records: Array) -> tuple[Array, Array]:
+    """Returns calls in order of start, and those with start and caller of another one in this order.
 
     A record that makes the attempt known comes before one that makes it known later. Of records that make the attempt
     known at the same time, the one with the earlier end comes first, and one without an end before all. Calls of
@@ -120,17 +120,15 @@ def start_order(records: Array) -> Array:
     """
     start = np.ascontiguousarray(records[:, windows.START])
     order = np.arange(len(start)) if np.all(start[1:] >= start[:-1]) else np.argsort(start, kind="stable")
-    tied = adjacent_repeats(start[order])
-    # Times are often whole seconds, so most calls have a tie, but few have one with a call of their own caller.
-    caller = records[order[tied], table_pass.PARTIES] >> 32
-    keys = start[order[tied]] * 0x9E3779B97F4A7C1 ^ caller
-    by_key = np.argsort(keys)
-    tied = tied[np.sort(by_key[adjacent_repeats(keys[by_key])])]
+    flags, slots = np.zeros(len(order), dtype=np.int32), np.empty(1 << (2 * len(order)).bit_length(), dtype=np.int32)
+    shared_functions()["find_ties"](order=order, records=records.reshape(-1), flags=flags, slots=slots)
+    tied = np.flatnonzero(flags)
     rows = order[tied]
     late, is_over = records[rows, table_pass.LATE], records[rows, windows.TALK] >= 0
     known_at = np.where(late != windows.NEVER, late, start[rows])
-    order[tied] = rows[np.lexsort((records[rows, windows.END], is_over, known_at, start[rows]))]
-    return order
+    rows = rows[np.lexsort((records[rows, windows.END], is_over, known_at, start[rows]))]
+    order[tied] = rows
+    return order, rows
 
 
 def weekdays(days: pa.ChunkedArray) -> Array:

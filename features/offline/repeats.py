@@ -68,7 +68,7 @@ class Repeats:
         return least
 
 
-def settle_repeats(records: Array, order: Array) -> Repeats | None:
+def settle_repeats(records: Array, tied: Array) -> Repeats | None:
     """Leaves each call one attempt and at most one outcome, in place; returns None if no call has several records.
 
     All records of a call get the facts of its attempt. Only the record that makes the outcome known first keeps its
@@ -76,9 +76,9 @@ def settle_repeats(records: Array, order: Array) -> Repeats | None:
 
     Args:
         records: int64 (calls, `table_pass.RECORD`).
-        order: the records in the order of `packing.start_order`.
+        tied: the records with start and caller of another one, in the order of `packing.start_order`.
     """
-    rows, call = repeated_rows(records, order)
+    rows, call = repeated_rows(records, tied)
     if not len(rows):
         return None
     start, end, talk, facts = (records[rows, field] for field in (START, END, TALK, FACTS))
@@ -98,29 +98,15 @@ def settle_repeats(records: Array, order: Array) -> Repeats | None:
     return Repeats(rows, call, of_attempt, of_outcome, is_end)
 
 
-def repeated_rows(records: Array, order: Array) -> tuple[Array, Array]:
+def repeated_rows(records: Array, tied: Array) -> tuple[Array, Array]:
     """Returns the rows of calls with several records, call by call, and the number of the call of each."""
-    rows = order[adjacent_repeats(records[order, START])]
-    keys = (records[rows, PARTIES] * 0x9E3779B97F4A7C1 ^ records[rows, START]) * 0x2545F4914F6CDD1D
-    # Few calls of one moment repeat: a cheap hash selects candidates, and only these are sorted exactly.
-    by_key = np.argsort(keys)
-    rows = rows[np.sort(by_key[adjacent_repeats(keys[by_key])])]
-    start, parties = records[rows, START], records[rows, PARTIES]
+    start, parties = records[tied, START], records[tied, PARTIES]
     by_call = np.lexsort((parties, start))
-    rows, start, parties = rows[by_call], start[by_call], parties[by_call]
+    rows, start, parties = tied[by_call], start[by_call], parties[by_call]
     is_new = np.append(np.ones(min(1, len(rows)), dtype=bool), (np.diff(start) != 0) | (np.diff(parties) != 0))
     call = np.cumsum(is_new) - 1
     several = np.bincount(call)[call] > 1 if len(call) else is_new
     return rows[several], np.cumsum(is_new[several]) - 1
-
-
-def adjacent_repeats(values: Array) -> Array:
-    """Returns the indices of the elements that equal the one before or after them, ascending."""
-    again = values[1:] == values[:-1]
-    is_tied = np.zeros(len(values), dtype=bool)
-    is_tied[1:] = again
-    is_tied[:-1] |= again
-    return np.flatnonzero(is_tied)
 
 
 def first_of_each(call: Array, keys: tuple[Array, ...]) -> Array:

@@ -132,7 +132,7 @@ def shard_vectors(plan: Plan, shard: int) -> ShardVectors:
     out = read_part(plan.files(OUT), shard)
     records, (callers, _) = from_cells(out["record"], np.int64).copy(), dense_codes(out["caller"])
     records[:, PARTIES] = callers.astype(np.int64) << 32
-    order = start_order(records)
+    order, _ = start_order(records)
     by_caller = order[np.argsort(callers[order], kind="stable")]
     rows, start = records[:, ROW].copy(), records[:, START].copy()
     values = [(CALLER, pa.table(own.rows)) for own in values_of(plan, NUMBER, shard, CALLER)]

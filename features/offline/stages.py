@@ -97,7 +97,7 @@ def sent_calls(out: pa.Table, kinds: Sequence[Kind], shard: int, shards: int, wh
     # Codes of callers are unique over all shards. Codes of callees only identify repeated records, which are all in
     # this shard.
     records[:, PARTIES] = (caller * np.int64(shards) + shard) << 32 | callee
-    repeats = settle_repeats(records, start_order(records))
+    repeats = settle_repeats(records, start_order(records)[1])
     for kind in kinds:
         if kind is NUMBER:
             continue
@@ -131,7 +131,7 @@ def role_values(kind: Kind, sides: Sequence[pa.Table], names: tuple[str, ...]) -
     ids = np.split(records[:, ROW].copy(), [sides[0].num_rows])
     if kind is NUMBER:  # records of groups are settled
         for side in np.split(records, [sides[0].num_rows]):
-            settle_repeats(side, start_order(side))
+            settle_repeats(side, start_order(side)[1])
     # The callers' values of a call and the callees' values of another one share a row: they are in other columns.
     records[:, ROW] = np.concatenate([np.arange(side.num_rows) for side in sides])
     parts = [
@@ -171,7 +171,7 @@ def joined_vectors(rows: Array, names: tuple[str, ...], values: Iterable[tuple[s
 
 def _packed(records: Array, owners: Array, kind: Kind, keys: int) -> Packed:
     """Returns the calls of one kind of history in the form that the kernel takes."""
-    return Packed(records.reshape(-1), start_order(records), {kind.name: owners.reshape(-1)}, {kind.name: keys})
+    return Packed(records.reshape(-1), start_order(records)[0], {kind.name: owners.reshape(-1)}, {kind.name: keys})
 
 
 def _replayed(kind: Kind, calls: Packed, features: tuple[Feature, ...], rows: int) -> Array:

@@ -53,7 +53,7 @@ def test_the_records_of_a_caller_are_in_order_of_start_and_of_what_is_known_firs
         start, _, talk, late = calls[i]
         return start, start + (late or 0), talk is not None, start + (talk or 0), i
 
-    order = start_order(records).tolist()
+    order = start_order(records)[0].tolist()
     assert [calls[i][0] for i in order] == sorted(start for start, *_ in calls)
     for caller in range(3):
         own = [i for i in order if calls[i][1] == caller]
