@@ -17,7 +17,6 @@ from callsieve.features.online.trusted_moment import AHEAD_MS
 from callsieve.features.records import KeyedCall
 from callsieve.serving.bundle.level import NO_SHIFT, Shift
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
-from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.rules.policy import Policy, action_confidence, final_action, pin_feed, read_policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_input import rule_input
@@ -121,10 +120,12 @@ class Scorer(ServedModel):
         'truth'
         """
         if folder is None:
+            from callsieve.serving.bundle.signing import read_public_key  # with cryptography, as below
+
             folder, trusted = SHIPPED_BUNDLE, [read_public_key(SHIPPED_SIGNER)] if trusted is None else trusted
         if trusted is None:
             raise TypeError("trusted: expected the public keys that may have signed the bundle, from read_public_key")
-        from callsieve.serving.bundle.bundle import load  # with msgspec, which takes time to import
+        from callsieve.serving.bundle.bundle import load  # with msgspec and cryptography, which take time to import
 
         bundle = load(folder, trusted, minimum_epoch=minimum_epoch, expected_catalogue=catalogue_hash(), lazy=True)
         return cls(bundle, pin_feed(policy or read_policy(), feed), registers, columns)

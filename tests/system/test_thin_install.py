@@ -83,6 +83,11 @@ def test_importing_a_package_loads_no_heavy_package(package):
     assert not (HEAVY | WEB) & loaded
 
 
+def test_importing_the_scorer_loads_what_only_a_bundle_needs_later():
+    names = "from callsieve.features import Call, History, Intake, Key\nfrom callsieve.serving import Scorer"
+    assert not {"cryptography", "msgspec"} & loaded_by(names)
+
+
 def test_scoring_loads_no_heavy_package(tmp_path):
 
     real_bundle.write_signed(tmp_path)
