@@ -83,12 +83,18 @@ def dense_codes(*columns: pa.ChunkedArray) -> tuple[Array, pa.FixedSizeBinaryArr
 
 
 def write_parts(
-    rows: dict[str, pa.Array], to: Array, shards: int, path: Path, notes: Mapping[str, str] | None = None
+    rows: dict[str, pa.Array],
+    to: Array,
+    shards: int,
+    path: Path,
+    *,
+    compression: str | None,
+    notes: Mapping[str, str] | None = None,
 ) -> None:
     """Writes rows sorted by shard (`to`), otherwise in their order; and `notes`, which `read_notes` returns."""
     batch = pa.record_batch(rows, metadata=notes).take(pa.array(np.argsort(to, kind="stable")))
     bounds = np.concatenate([[0], np.cumsum(np.bincount(to, minlength=shards))]).tolist()
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    options = pa.ipc.IpcWriteOptions(compression=compression)
     with atomic_path(path) as part, pa.ipc.new_file(part, batch.schema, options=options) as file:
         for begin, end in pairwise(bounds):
             file.write_batch(batch.slice(begin, end - begin))

@@ -89,7 +89,8 @@ def score_shard(plan: Plan, job: Job, shard: int) -> None:
     rows |= details
     spans = ((numbers - 1) // job.span_rows).astype(np.uint16)
     notes = {"counts": json.dumps(counts)}
-    write_parts(rows, spans, job.spans, plan.files(VERDICTS)[shard], notes)
+    path = plan.files(VERDICTS)[shard]
+    write_parts(rows, spans, job.spans, path, compression=plan.compression, notes=notes)
 
 
 def calls_to_score(plan: Plan, job: Job, shard: int) -> tuple[ShardVectors, Array, Array]:

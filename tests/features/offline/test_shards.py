@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.tokens import Key
-from callsieve.features.offline import shards
+from callsieve.features.offline import shard_tasks, shards
 from callsieve.features.offline.shard_tasks import Plan, write_shard
 from callsieve.features.offline.shards import write_shards
 from callsieve.features.offline.table import vectors
@@ -99,7 +99,9 @@ def test_shards_equal_the_table_however_the_work_is_cut(tmp_path_factory, calls,
 
 
 @pytest.mark.system
-def test_calls_with_conflicting_records_have_the_same_values_in_shards(tmp_path):
+@pytest.mark.parametrize("uncompressed_rows", [0, shard_tasks.UNCOMPRESSED_ROWS])
+def test_calls_with_conflicting_records_have_the_same_values_in_shards(tmp_path, monkeypatch, uncompressed_rows):
+    monkeypatch.setattr(shard_tasks, "UNCOMPRESSED_ROWS", uncompressed_rows)
     calls, _ = hostile_history(random.Random(1), 60)
     calls = with_tokens([call | {"caller_block": call["caller_block"] or "x"} for call in calls])
     pq.write_table(calls, tmp_path / "calls.parquet")
