@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def compression(self) -> str | None:
-        """The compression of intermediate files, only for many rows: it saves two thirds of the disk, and takes time."""
+        """The compression of intermediate files: only many rows have one, as it saves disk but takes time."""
         return "lz4" if self.rows > UNCOMPRESSED_ROWS else None
 
     def names_of(self, *roles: str) -> tuple[str, ...]:
