@@ -137,7 +137,7 @@ def pooled(
     Args:
         trials: settings, and the number of worlds to learn from; the first has all features.
     """
-    with patch.object(pool, "judged_feeds", lambda _: ()):  # only the complete feed is judged here
+    with patch.object(pool, "POORER_FEEDS", ()):  # only the complete feed is judged here
         gathered = gather([*learn, *others], next(iter(trials.values()))[0], silent)
     figures = {}
     for name, (settings, count) in trials.items():

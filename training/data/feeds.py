@@ -2,8 +2,7 @@
 
 Many systems record less than every call: answered calls only, because billing needs nothing else; calls in one
 direction; no trunk or device; the calls of one site. `features/online/feeds.py` names the feeds and recognises them.
-Thresholds are chosen and certified on each of POORER_FEEDS. Those of complete records must hold in PART, too: the calls
-that one operator of several records look complete.
+Thresholds are chosen and certified on each of POORER_FEEDS.
 """
 
 from __future__ import annotations
@@ -50,9 +49,6 @@ POORER_FEEDS = (
     BILLING,
 )
 """The poorer feeds that thresholds are chosen and certified on; the mixtures are those of public data."""
-PART = "part of a network"
-"""The calls of one number in OPERATORS_OF_PART, to it or from it: all that its operator records."""
-OPERATORS_OF_PART = 5
 OPERATORS = 3  # of which the sparse feed has the calls between the numbers of one
 OTHER_NETWORK = "x."  # before the token of a called number on an outgoing feed, so that it is no caller's token
 
@@ -111,7 +107,7 @@ def vectors_on(name: str, dataset: Dataset, features: tuple[str, ...], threads: 
     """Computes vectors from the calls that a feed records.
 
     Args:
-        name: the feed, one of `features.online.feeds.FEEDS`, or PART.
+        name: the feed, one of `features.online.feeds.FEEDS`.
         features: the vectors get the columns `catalogue.vector_columns` of these.
         rows: places of the calls that need a vector, if the feed records them; by default all.
     """
@@ -138,12 +134,9 @@ def recorded_rows(calls: pa.Table, feed: str) -> Array:
 def _recorded(calls: pa.Table, feed: str) -> SiteCalls:
     """Returns the places of the calls that a feed records, and the site of each; -1 if the feed cuts no sites."""
     lacks = lacks_of(feed)
-    if feed == PART:
-        rows = np.flatnonzero(np.logical_or(*parties_of_operator(calls, OPERATORS_OF_PART)))
-        return SiteCalls(rows, np.full(len(rows), -1))
     rows = answered_rows(calls) if ANSWERED_ONLY in lacks else np.arange(calls.num_rows)
     if SPARSE in lacks:
-        rows = rows[np.logical_and(*parties_of_operator(calls.take(pa.array(rows)), OPERATORS))]
+        rows = rows[of_one_operator(calls.take(pa.array(rows)))]
     if NO_ORGANISATIONS in lacks:
         rows = rows[~to_busy_callers(calls.take(pa.array(rows)))]
     if ONE_SITE in lacks:
@@ -172,20 +165,18 @@ def recorded_calls(calls: pa.Table, feed: str) -> tuple[Array, pa.Table]:
     return recorded, calls
 
 
-def parties_of_operator(calls: pa.Table, operators: int) -> tuple[Array, Array]:
-    """Returns whether the caller, and whether the callee, is a number of one operator of so many; bool, shape (calls,).
+def of_one_operator(calls: pa.Table) -> Array:
+    """Returns whether caller and callee are numbers of the same operator of OPERATORS; bool, shape (calls,).
 
     Numbers belong to operators by their first call, not by their token, so that another key gives the same calls.
     """
-    caller, callee = (dictionary_encoded(calls[name]) for name in ("caller", "callee"))
-    seen = [party.dictionary.cast(pa.string()).take(pc.unique(party.indices)) for party in (caller, callee)]
-    own = pc.unique(pa.concat_arrays(seen))[::operators]
-
-    def is_own(party: pa.DictionaryArray) -> Array:
-        codes: Array = party.indices.to_numpy()
-        return np.take(np.asarray(pc.is_in(party.dictionary.cast(pa.string()), own)), codes)
-
-    return is_own(caller), is_own(callee)
+    parties = [dictionary_encoded(calls[name]) for name in ("caller", "callee")]
+    seen = pa.concat_arrays([party.dictionary.cast(pa.string()).take(pc.unique(party.indices)) for party in parties])
+    own = pc.unique(seen)[::OPERATORS]
+    both = np.ones(calls.num_rows, dtype=bool)
+    for party in parties:
+        both &= np.asarray(pc.is_in(party.dictionary.cast(pa.string()), own))[party.indices.to_numpy()]
+    return both
 
 
 def to_busy_callers(calls: pa.Table) -> Array:

@@ -13,7 +13,6 @@ from callsieve.features.arrays import Array
 from callsieve.features.online.feeds import COMPLETE, UNKNOWN_FEED, with_lacks
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import QUIET, STRATA
-from callsieve.training.data.feeds import PART
 from callsieve.training.evidence.funnel import fewest_calls
 
 from .certify import (
@@ -96,7 +95,7 @@ def choose_bands(by_feed: Mapping[str, FeedScores], pool: Pool, own: str, cautio
     """Chooses and certifies the bands of the complete feed and of each poorer feed.
 
     Args:
-        by_feed: scores by the name of the feed. The bands of complete records must hold on PART, too, if it is there.
+        by_feed: scores by the name of the feed.
         own: the feed of the records.
     Raises:
         ValueError: if the truth is known and there is no benign call to choose a threshold on.
@@ -104,13 +103,9 @@ def choose_bands(by_feed: Mapping[str, FeedScores], pool: Pool, own: str, cautio
     choose, certify = chosen_on(pool), pool.certify & ~pool.judged.nuisance & ~pool.judged.announcing
     if pool.judged.source == "truth":
         require_benign("train", choose)
-    part = by_feed.get(PART)
-    complete = bands_of(by_feed[COMPLETE], choose, certify, caution, alike=part)
-    poorer = {name: scores for name, scores in by_feed.items() if name not in (COMPLETE, PART)}
-    bands = {name: bands_of(scores, choose, certify, caution) for name, scores in poorer.items()}
-    figures = {name: feed_figures(scores, pool, bands[name][0]) for name, scores in poorer.items()}
-    if part is not None:
-        figures[PART] = feed_figures(part, pool, certified_on(part, complete[0], certify))
+    bands = {name: bands_of(scores, choose, certify, caution) for name, scores in by_feed.items()}
+    complete = bands.pop(COMPLETE)
+    figures = {name: feed_figures(by_feed[name], pool, poorer[0]) for name, poorer in bands.items()}
     return ChosenBands(complete, bands_of_other_feeds(own, bands), figures)
 
 
@@ -127,9 +122,7 @@ def require_benign(fold: str, benign: Array) -> None:
         raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
 
 
-def bands_of(
-    scores: FeedScores, choose: Array, certify: Array, caution: Caution, alike: FeedScores | None = None
-) -> tuple[Band, ...]:
+def bands_of(scores: FeedScores, choose: Array, certify: Array, caution: Caution) -> tuple[Band, ...]:
     """Chooses and certifies the bands of TARGETS on one feed, highest first; without a call to choose on, they abstain.
 
     A band that is not certified starts higher, by the first of RAISES that certifies it, if any does. The certificate
@@ -139,8 +132,6 @@ def bands_of(
 
     Args:
         choose, certify: the benign calls to choose on and to certify on; bool, shape (calls,).
-        alike: scores on records that cannot be told from this feed. Each threshold is the higher one of the two that
-            these and those choose, and both must certify a step of RAISES.
     """
     bands: list[Band] = []
     for name, target in TARGETS:
@@ -149,21 +140,15 @@ def bands_of(
             top = float(np.nanmax(scores.raw, initial=0.0))
             bands.append(Band(name, top, certificate("certify", np.empty(0), top, target), {}, STRATA))
             continue
-        if alike is not None:
-            lowest = stratum_thresholds(alike, choose, target, caution)
-            thresholds = {word: max(edge, lowest.get(word, edge)) for word, edge in thresholds.items()}
         steps = []
         for more in RAISES:
             edges = {word: edge + more for word, edge in thresholds.items()}
             if bands:  # a band starts at the threshold of the band above, or below it
                 edges = {word: min(edge, bands[-1].threshold_for(word)) for word, edge in edges.items()}
             steps.append(certified_band(name, target, edges, scores, certify))
-            proofs = [steps[-1]] if alike is None else [steps[-1], certified_on(alike, steps[-1], certify)]
-            if all(proof.certificate.certified for proof in proofs):
-                bands.append(steps[-1])
+            if steps[-1].certificate.certified:
                 break
-        else:
-            bands.append(steps[0])
+        bands.append(steps[-1] if steps[-1].certificate.certified else steps[0])
     return tuple(bands)
 
 
@@ -179,16 +164,12 @@ def certified_band(
     abstaining = tuple(word for word in STRATA if word not in thresholds)
     raised = {word: edge for word, edge in thresholds.items() if edge > threshold}
     empty = certificate("certify", np.empty(0), threshold, target)
-    return certified_on(scores, Band(name, threshold, empty, {}, abstaining, raised), certify)
-
-
-def certified_on(scores: FeedScores, band: Band, certify: Array) -> Band:
-    """Returns the band with its certificate on these scores in place of its own; `certify` as in `certified_band`."""
-    aligned = aligned_scores(scores.raw, scores.stratum, band)[certify]
+    uncertified = Band(name, threshold, empty, {}, abstaining, raised)
+    aligned = aligned_scores(scores.raw, scores.stratum, uncertified)[certify]
     words = np.array(STRATA)[scores.stratum[certify]]
-    threshold, target = band.threshold, band.certificate.target
     proof = certificate("certify", aligned, threshold, target)
-    return structs.replace(band, certificate=proof, strata=strata("certify", aligned, threshold, target, words))
+    by_stratum = strata("certify", aligned, threshold, target, words)
+    return structs.replace(uncertified, certificate=proof, strata=by_stratum)
 
 
 def stratum_thresholds(scores: FeedScores, choose: Array, target: float, caution: Caution) -> dict[str, float]:

@@ -23,13 +23,12 @@ from callsieve.features.online.feeds import COMPLETE, NO_ORGANISATIONS, feed_of_
 from callsieve.serving.batch.table_rules import calls_itself
 from callsieve.training.data.dataset import Dataset, count_numbers
 from callsieve.training.data.dataset_tables import TableFacts, table_facts
-from callsieve.training.data.feeds import PART, POORER_FEEDS, Feed, recorded_rows, vectors_on
+from callsieve.training.data.feeds import POORER_FEEDS, Feed, recorded_rows, vectors_on
 from callsieve.training.data.list_reach import recent_complaints
 from callsieve.training.evidence.funnel import Covered
 from callsieve.training.evidence.judging_labels import JudgingLabels, joined_labels
 
 from .allocators import give_back
-from .fit import CV_FOLDS
 from .folds import CallFolds, assign_folds, nth_call, poorer_calls, training_rows_by_feed
 from .matrix import Matrix, build_matrix, joined_matrix, training_vectors
 
@@ -123,7 +122,7 @@ class Gathered:
     """All that a training needs of its folders.
 
     feed: the feed of all folders. learnt: vectors of the training rows, as in `matrix`. vectors: vectors of the pool.
-    poorer: by the name of each of `judged_feeds`, some calls that thresholds are chosen or certified on.
+    poorer: by the name of each of POORER_FEEDS, some calls that thresholds are chosen or certified on.
     """
 
     feed: str
@@ -174,16 +173,6 @@ class VectorFile:
             self._mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def judged_feeds(sources: Sequence[Source]) -> tuple[str, ...]:
-    """Returns the feeds beside the complete one that thresholds are chosen or certified on.
-
-    PART is among them if there are enough folders to cross-validate by folder: such a model is for networks of others,
-    which may be one operator's. A model of one's own network is for records like those that it learns from.
-    """
-    learning = sum(source.role != "certify" for source in sources)
-    return (*POORER_FEEDS, PART) if learning >= CV_FOLDS else POORER_FEEDS
-
-
 def gather(sources: Sequence[Source], settings: Settings, progress: Progress) -> Gathered:
     """Reads the folders one by one and computes the vectors of their training rows and of their calls to score.
 
@@ -191,7 +180,7 @@ def gather(sources: Sequence[Source], settings: Settings, progress: Progress) ->
         ValueError: in one line, if a folder cannot be read, has too few days, or has no fitting label.
     """
     with ExitStack() as stack:
-        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2 + len(judged_feeds(sources)))]
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2 + len(POORER_FEEDS))]
         gathering = _Gathering(settings, sources, files)
         for place, source in enumerate(sources):
             progress("features", place / len(sources))
@@ -212,13 +201,12 @@ class _Gathering:
         self._learnt = VectorFile(learnt, columns, np.float32)
         self._scored = VectorFile(scored, columns, np.float64)
         self._poorer = {
-            name: VectorFile(file, columns, np.float64)
-            for name, file in zip(judged_feeds(sources), poorer, strict=True)
+            name: VectorFile(file, columns, np.float64) for name, file in zip(POORER_FEEDS, poorer, strict=True)
         }
         self._folders: list[FolderFacts] = []
         self._matrices: list[Matrix] = []
         self._pools: list[Pool] = []
-        self._poorer_places: dict[str, list[Array]] = {name: [] for name in self._poorer}
+        self._poorer_places: dict[str, list[Array]] = {name: [] for name in POORER_FEEDS}
         self._codes = dict.fromkeys(("caller", "callee", "group"), 0)  # codes that earlier folders use
         self._last: tuple[Dataset, CallFolds, int] | None = None
         self._feed: str | None = None
@@ -239,12 +227,12 @@ class _Gathering:
         rows, flags = feed.rows, {"trained": in_training, "choose": choose, "certify": certify}
         del feed
         self._pools.append(self._coded(pool_of(dataset, folds, rows, len(self._pools), flags)))
-        for name, vectors in self._poorer.items():
+        for name in POORER_FEEDS:
             recorded = recorded_rows(dataset.calls, name)
             of_feed = recorded[(choose | certify)[recorded]]
             some = poorer_calls(of_feed, len(choose), seed, self._folder_count)
             poorer = vectors_on(name, dataset, settings.features, settings.threads, some)
-            vectors.append(poorer.X)
+            self._poorer[name].append(poorer.X)
             self._poorer_places[name].append(begin + np.searchsorted(rows, poorer.rows))
             del poorer
         self._codes = {name: first + int(getattr(folds, name).max()) + 1 for name, first in self._codes.items()}
@@ -296,8 +284,8 @@ class _Gathering:
             pool=pool,
             vectors=self._scored,
             poorer={
-                name: FeedVectors(np.concatenate(self._poorer_places[name]), vectors)
-                for name, vectors in self._poorer.items()
+                name: FeedVectors(np.concatenate(self._poorer_places[name]), self._poorer[name])
+                for name in POORER_FEEDS
             },
             last=LastFolder(dataset, folds, feed, begin),
         )

@@ -24,7 +24,6 @@ from callsieve.serving.bundle.level import level_of
 from callsieve.serving.bundle.metadata import SECOND, Level
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.network_scores import sampled
-from callsieve.training.data.feeds import PART
 from callsieve.training.own.own_estimator import OwnModel, RiskModel, predictor
 
 from .bands import FeedScores
@@ -58,8 +57,7 @@ class PoolScores:
 
 def score_pool(fitted: Fitted, matrix: Matrix, gathered: Gathered, settings: Settings) -> PoolScores:
     """Scores the pool on each feed. The vectors of a feed are in memory only while it is scored."""
-    pool, scores, shift = gathered.pool, {}, np.zeros(len(gathered.folders))
-    levels: dict[str, Level] = {}
+    pool, scores, levels, shift = gathered.pool, {}, {}, np.zeros(len(gathered.folders))
     cv_fold = cv_fold_of_calls(getattr(matrix, fitted.unit), fitted.row_fold, getattr(pool, fitted.unit))
     complete = FeedVectors(np.arange(len(pool.start)), gathered.vectors)
     # Each model is read once: reading the text of eleven models takes longer than scoring a small feed by them.
@@ -70,13 +68,8 @@ def score_pool(fitted: Fitted, matrix: Matrix, gathered: Gathered, settings: Set
     for name, feed in {COMPLETE: complete, **gathered.poorer}.items():
         X, model = feed.vectors.array(), model_of(gathered.feed, name, fitted.models)
         raw = score_feed(forests[model], fitted.held_out, cv_fold, pool, X, feed.places, settings)
-        level = range_of_levels(levels_of_folders(raw, pool), pool) if fitted.by_folder else None
-        if name == PART:  # looks complete, so the levels of complete records apply
-            level = levels.get(COMPLETE)
-        elif level is not None:
-            levels[name] = level
-        if level is not None:
-            amounts = shifts_of_folders(level, raw, pool)
+        if fitted.by_folder and (level := range_of_levels(levels_of_folders(raw, pool), pool)) is not None:
+            levels[name], amounts = level, shifts_of_folders(level, raw, pool)
             raw -= amounts[pool.folder]
             shift = amounts if name == COMPLETE else shift
         scores[name] = FeedScores(raw, strata_at(X, feed.places, len(pool.start)))

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.online.feeds import lacks_of
-from callsieve.training.data.feeds import PART
 from callsieve.training.evidence.funnel import Covered
 from callsieve.training.judging.run_figures import DatasetEntry, ModelFigures, RunFigures
 from callsieve.training.language import gettext, moment, phrase, table_name, words
@@ -208,7 +207,7 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
         gettext("Certified on records that lack"): gettext("; ").join(
             gettext(", ").join(map(words, lacks_of(name)))
             for name, feed in figures["feeds"].items()
-            if feed["certified"] and name != PART
+            if feed["certified"]
         )
         or gettext("none"),
         gettext("Calibration error"): share(figures["reliability"]["ece"], 2),

@@ -161,7 +161,7 @@ def figures_of(variant: Variant, options: Any, elsewhere: Sequence[Elsewhere]) -
     settings = Settings(
         seed=1, learn_from="truth", features=variant.features, parameters=PARAMETERS, poorer_feeds=variant.poorer
     )
-    with patch.object(pool, "judged_feeds", lambda _: ()), patch.object(models, "CLASS_MODELS", ()):
+    with patch.object(pool, "POORER_FEEDS", ()), patch.object(models, "CLASS_MODELS", ()):
         gathered = gather(sources, settings, silent)
         model, raw = fit_model(gathered, settings, variant)
     stratum, result = strata_of(gathered.vectors.array()), {}

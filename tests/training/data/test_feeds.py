@@ -18,7 +18,7 @@ from callsieve.features.online.feeds import (
     feed_of_table,
 )
 from callsieve.features.records import KEYED_COLUMNS
-from callsieve.training.data.feeds import PART, POORER_FEEDS, Feed, recorded_calls, vectors_on
+from callsieve.training.data.feeds import POORER_FEEDS, Feed, recorded_calls, vectors_on
 from tests.support.calls.lacks import without
 
 ROWS = np.array([2, 5, 9])
@@ -80,18 +80,6 @@ def test_the_sparse_feed_has_the_calls_between_the_numbers_of_one_operator(datas
     rows = dataset.calls.select(["caller", "callee"]).to_pylist()
     inside = [place for place, row in enumerate(rows) if row["caller"] in own and row["callee"] in own]
     assert recorded.tolist() == inside and 0.05 < len(recorded) / len(rows) < 0.2
-
-
-def test_a_part_of_a_network_has_every_call_of_one_number_in_five(dataset):
-    """Each recorded call has an own number at an end; no own number has a call that is not recorded."""
-    feed = vectors_on(PART, dataset, NAMES, 1)
-    rows = dataset.calls.select(["caller", "callee"]).to_pylist()
-    ends = [{row["caller"], row["callee"]} for row in rows]
-    elsewhere = set().union(*(ends[place] for place in set(range(len(rows))) - set(feed.recorded.tolist())))
-    own = set().union(*ends) - elsewhere
-    assert all(ends[place] & own for place in feed.recorded.tolist())
-    assert 0.2 < len(own) / len(own | elsewhere) < 0.35 and 0.3 < len(feed.recorded) / len(rows) < 0.5
-    np.testing.assert_array_equal(feed.X, vectors(dataset.calls.take(pa.array(feed.recorded))))
 
 
 def test_no_call_to_a_busy_caller_is_recorded_without_calls_to_organisations(dataset):

@@ -20,7 +20,6 @@ from callsieve.training.model.bands import (
     FeedScores,
     aligned_scores,
     bands_of,
-    certified_on,
     choose_bands,
     stratum_thresholds,
 )
@@ -122,22 +121,6 @@ def test_a_band_rises_to_the_first_step_that_certifies_it_and_stays_where_none_d
     assert (top.certificate.certified, watch.certificate.certified) == (above < 1.0, True)
     assert top.certificate.false_calls == (false if above > raised else 0)
     assert watch.threshold_for("mobile") <= top.threshold_for("mobile")
-
-
-@pytest.mark.parametrize(("higher", "false", "raised"), [(0.0, 0, 0.0), (2.0, 0, 0.0), (-2.0, 0, 0.0), (2.0, 30, 0.5)])
-def test_bands_hold_for_the_feed_and_for_records_that_cannot_be_told_from_it(higher, false, raised):
-    """Innocent calls are `higher` on those records, where `false` of them lie above the threshold that they choose."""
-    raw, kind = scores(mobile=200_000)
-    choose = np.arange(len(raw)) % 2 == 0
-    alike = raw + higher
-    raw[~choose], alike[~choose] = raw[~choose] - 3.0, -9.0
-    views = FeedScores(raw, kind), FeedScores(alike, kind)
-    edge = max(stratum_thresholds(view, choose, TARGETS[0][1], OF_FOLDERS)["mobile"] for view in views)
-    alike[np.flatnonzero(~choose)[:false]] = edge + 0.4
-    top, _ = bands_of(views[0], choose, ~choose, OF_FOLDERS, alike=views[1])
-    assert top.threshold_for("mobile") == pytest.approx(edge + raised)
-    own = certified_on(views[0], top, ~choose)
-    assert own.certificate == top.certificate and own.certificate.false_calls == (raw[~choose] >= top.threshold).sum()
 
 
 @given(

@@ -21,7 +21,7 @@ from callsieve.features.online.feeds import NO_ROUTES
 from callsieve.serving.bundle import level
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.forest import read_forest
-from callsieve.training.data.feeds import PART, POORER_FEEDS, vectors_on
+from callsieve.training.data.feeds import POORER_FEEDS
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.data.sources import Source, folder_sources
 from callsieve.training.judging import judge as judging
@@ -269,16 +269,6 @@ def test_thresholds_are_chosen_on_scores_of_members_that_saw_nothing_of_the_fold
         np.testing.assert_allclose(trained.raw[own], expected, rtol=0, atol=1e-12)
     assert len({int(trained.cv_fold[pool.folder == folder][0]) for folder in range(5)}) == 5
     assert len(seen["part"]) == trained.fitted.rows["train"]
-
-
-def test_a_model_of_whole_folders_is_certified_on_one_operators_calls_too(pooled, worlds):
-    """The figures of PART are those of the complete bands on vectors of these calls, at the level of complete ones."""
-    trained, _ = pooled
-    figures, pool = trained.fitted.feeds[PART], trained.pool
-    feed = vectors_on(PART, worlds[5], NAMES, 1)
-    own = pool.certify & (pool.folder == 5) & ~pool.judged.nuisance & ~pool.judged.announcing
-    assert figures["benign_calls"] == np.isin(feed.rows, pool.row[own]).sum() > 0
-    assert PART not in trained.card.feeds
 
 
 def test_thresholds_are_distances_from_the_score_level_of_each_folder(worlds, monkeypatch):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 from callsieve.serving.bundle.signing import SIGNER
 from callsieve.serving.cli.console import say, show_table
 from callsieve.training.adapt.answers import SHEET
-from callsieve.training.data.feeds import PART
 from callsieve.training.judging.detection import QUANTILES
 from callsieve.training.oversight.log.looks import in_words
 from callsieve.training.preflight import KINDS
@@ -165,7 +164,7 @@ def feeds(figures: Mapping[str, FeedFigures]) -> None:
         (
             name,
             measure.flagged(feed),
-            "yes" if feed["certified"] else "no" if name == PART else "no: the model abstains",
+            "yes" if feed["certified"] else "no: the model abstains",
             share(feed["catch"]),
         )
         for name, feed in figures.items()
