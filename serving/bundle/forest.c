@@ -201,10 +201,9 @@ INLINED void score_by_walks(const Forest *f, const int16_t *ranks, double *score
     }
 }
 
-/* Adds the leaves of one row to the scores of the classes, by the index (Lucchese et al. 2015, QuickScorer). */
+/* Writes the scores of one row for the classes, by the index (Lucchese et al. 2015, QuickScorer). */
 INLINED void score_by_index(const Forest *f, const int16_t *ranks, uint16_t *reach, double *scores)
 {
-    int64_t class = 0;
     const Span *span = f->span;
     memset(reach, 0xFF, sizeof *reach * (size_t)f->trees);
     for (int64_t u = 0; u < f->numbers; u++) {
@@ -221,10 +220,13 @@ INLINED void score_by_index(const Forest *f, const int16_t *ranks, uint16_t *rea
         if (!left) reach[set->tree] &= set->kept;
         left = 0;
     }
-    for (int64_t t = 0; t < f->trees; t++) {
-        const int32_t leaf = f->tree[t].leaf;
-        scores[class] += f->leaf[leaf + f->order[leaf + __builtin_ctz(reach[t])]];
-        class = class + 1 < f->classes ? class + 1 : 0;
+    for (int64_t k = 0; k < f->classes; k++) {
+        double sum = 0; /* not in memory: each addition would wait for a store and a load */
+        for (int64_t t = k; t < f->trees; t += f->classes) {
+            const int32_t leaf = f->tree[t].leaf;
+            sum += f->leaf[leaf + f->order[leaf + __builtin_ctz(reach[t])]];
+        }
+        scores[k] = sum;
     }
 }
 
