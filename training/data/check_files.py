@@ -55,20 +55,11 @@ class CheckLayout(NumberLayout, frozen=True, kw_only=True):
     verdict: dict[str, Literal["nuisance", "innocent"]] | None = None
 
 
-def check_layout(name: str) -> CheckLayout:
-    """Returns the project's own layout of checks, `callsieve`, or the layout of a TOML file.
-
-    The file is a layout of checks, or a layout of calls with or without a table `checks`. There, the zone of the calls'
-    clock is the default.
-
-    Raises:
-        ValueError: in one line, for an unknown name or an invalid file.
-    """
-    return own_or_default(name, CheckLayout, "checks")
-
-
 def own_or_default(name: str, kind: type[_Layout], table: str) -> _Layout:
     """Returns the defaults of a kind of layout for the name `callsieve`, or the layout of a TOML file.
+
+    The file is a layout of that kind, or a layout of calls with or without the table. There, the zone of the calls'
+    clock is the default.
 
     Args:
         table: its name in a layout of calls.
@@ -106,7 +97,7 @@ def read_check_file(
         ValueError: in one line, if the layout is unknown, the file broken, all rows invalid or, if strict, at the first
             invalid row.
     """
-    layout = check_layout(layout_name)
+    layout = own_or_default(layout_name, CheckLayout, "checks")
     rows = read_rows(path, layout.find, progress)
     progress("key", 0.5)
     column = {role: names[0] for role, names in rows.roles.items()}

@@ -21,10 +21,10 @@ from callsieve.serving.batch.call_files import key_or_temporary
 from callsieve.serving.batch.keyed_rows import milliseconds
 from callsieve.serving.custody.purposes import copy_declaration, current_declaration, require_purpose
 
-from .check_files import add_checks, check_layout, read_check_file
+from .check_files import CheckLayout, add_checks, own_or_default, read_check_file
 from .complaint_files import ReadComplaints, layout_named, read_complaint_file
 from .list_reach import list_reach, mean_by_day_kind
-from .trusted_files import LISTS_FILE, add_to_lists, read_trusted_file, trusted_layout
+from .trusted_files import LISTS_FILE, TrustedLayout, add_to_lists, read_trusted_file
 
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
@@ -159,9 +159,9 @@ def key_own_files(
     if complaints is not None:
         layout_named(complaints.layout)
     if checks is not None:
-        check_layout(checks.layout)
+        own_or_default(checks.layout, CheckLayout, "checks")
     if trusted is not None:
-        trusted_layout(trusted.layout)
+        own_or_default(trusted.layout, TrustedLayout, "trusted")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # keyed calls of people
     step = steps(progress, {"trusted": 1, "checks": 1, "complaints": 1, "calls": 9})
     quarantined: dict[Path, dict[str, int]] = {}

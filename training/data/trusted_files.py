@@ -66,15 +66,6 @@ class TrustedLayout(NumberLayout, frozen=True, kw_only=True):
     kind: dict[str, Kind] | None = None
 
 
-def trusted_layout(name: str) -> TrustedLayout:
-    """Returns the layout `callsieve` of trusted numbers, or the layout of a TOML file, as `check_layout` does.
-
-    Raises:
-        ValueError: in one line, for an unknown name or an invalid file.
-    """
-    return own_or_default(name, TrustedLayout, "trusted")
-
-
 def read_trusted_file(
     path: Path,
     layout_name: str,
@@ -91,7 +82,7 @@ def read_trusted_file(
         ValueError: in one line, if the layout is unknown, the file broken, all rows invalid or, if strict, at the first
             invalid row.
     """
-    layout = trusted_layout(layout_name)
+    layout = own_or_default(layout_name, TrustedLayout, "trusted")
     rows = read_rows(path, layout.find, progress)
     progress("key", 0.5)
     column = {role: names[0] for role, names in rows.roles.items()}

@@ -16,17 +16,18 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from msgspec import to_builtins
 
 from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.decode import Record, json_as
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.numberplan import NOT_ASSIGNED, changes, plan
@@ -34,19 +35,25 @@ from callsieve.features.keys.tokens import TOKEN, Key
 from callsieve.features.reading.call_files import write_table
 from callsieve.serving.custody.purposes import require_purpose
 
-KIND, FORMAT = "callsieve canaries", 1
 _LENGTH = 11
 _DATASET = re.compile(r"(?!.*[0-9]{7})[A-Za-z0-9_.-]{1,64}")
 _SEPARATED = re.compile(r"(?<=\d)[\s.()\-]+(?=\d)")
 _MAX_LINES = 20  # line numbers that a search returns for a data set
 
 
-@dataclass(frozen=True, slots=True)
-class Canaries:
+class Canaries(Record, frozen=True):
     """The canaries of a data set: its name and their number."""
 
     dataset: str
     count: int
+
+
+class _State(Record, frozen=True):
+    """The file that lists the data sets with canaries."""
+
+    kind: Literal["callsieve canaries"]
+    format: Literal[1]
+    planted: tuple[Canaries, ...]
 
 
 @cache
@@ -158,17 +165,9 @@ def search(path: Path, key: Key, state: Path, store: Key | None = None) -> dict[
     return {"lines": lines, "datasets": rows}
 
 
-def read_state(path: Path) -> list[Canaries]:
-    """Returns the data sets with canaries; an empty list if the file does not exist."""
-    if not path.exists():
-        return []
-    try:
-        payload = json.loads(path.read_text(encoding="utf-8"))
-        if payload["kind"] != KIND or payload["format"] != FORMAT:
-            raise ValueError
-        return [Canaries(str(row["dataset"]), int(row["count"])) for row in payload["planted"]]
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: expected the file that `incident canaries plant` writes") from None
+def read_state(path: Path) -> tuple[Canaries, ...]:
+    """Returns the data sets with canaries; empty if the file does not exist."""
+    return json_as(_State, path.read_bytes(), str(path)).planted if path.exists() else ()
 
 
 def add_to_state(path: Path, canaries: Canaries) -> None:
@@ -180,8 +179,8 @@ def add_to_state(path: Path, canaries: Canaries) -> None:
     sets = read_state(path)
     if any(other.dataset == canaries.dataset for other in sets):
         raise ValueError(f"{path}: {canaries.dataset} has canaries already; expected another name for another copy")
-    rows = [{"dataset": row.dataset, "count": row.count} for row in [*sets, canaries]]
-    write_atomic(path, (json.dumps({"kind": KIND, "format": FORMAT, "planted": rows}) + "\n").encode())
+    state = _State("callsieve canaries", 1, (*sets, canaries))
+    write_atomic(path, (json.dumps(to_builtins(state)) + "\n").encode())
 
 
 def _calls(key: Key, canaries: Canaries, start: int, end: int) -> pa.Table:
