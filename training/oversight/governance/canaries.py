@@ -167,7 +167,9 @@ def search(path: Path, key: Key, state: Path, store: Key | None = None) -> dict[
 
 def read_state(path: Path) -> tuple[Canaries, ...]:
     """Returns the data sets with canaries; empty if the file does not exist."""
-    return json_as(_State, path.read_bytes(), str(path)).planted if path.exists() else ()
+    if not path.exists():
+        return ()
+    return json_as(_State, path.read_bytes(), f"{path}, which `incident canaries plant` writes").planted
 
 
 def add_to_state(path: Path, canaries: Canaries) -> None:
