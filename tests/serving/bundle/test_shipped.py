@@ -1,13 +1,17 @@
 """The shipped bundle: it opens without a path, is in force, and stands in EVIDENCE.md."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from callsieve.features import History
+from callsieve.features.files.atomic import sha256
 from callsieve.serving import BundleError, Scorer, read_policy
-from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_IN_WORDS
+from callsieve.serving.bundle.attestation import verify_attestation
+from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_IN_WORDS, SHIPPED_SIGNER
+from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.rules.policy import ACTIONS
 from tests.support import small_bundle as small
 from tests.support.paths import ROOT
@@ -21,6 +25,16 @@ def shipped():
 def test_it_is_the_model_whose_figures_evidence_states(shipped):
     (row,) = re.findall(r"^\| shipped model \|.*", (ROOT / "EVIDENCE.md").read_text(), re.MULTILINE)
     assert f"model: {shipped.bundle.model_id}" in row
+
+
+def test_its_documents_are_those_that_its_provenance_names(shipped):
+    statement = verify_attestation(SHIPPED_BUNDLE, read_public_key(SHIPPED_SIGNER))
+    folder = SHIPPED_BUNDLE.parent
+    stated = {entry["name"]: entry["digest"]["sha256"] for entry in statement.predicate["runDetails"]["byproducts"]}
+    files = {f"documents/{path.name}": sha256(path) for path in (folder / "documents").iterdir()}
+    assert stated == files and "documents/ml_bom.json" in files
+    bill = json.loads((folder / "documents/ml_bom.json").read_text())
+    assert bill["metadata"]["component"]["version"] == shipped.bundle.model_id
 
 
 def test_it_is_in_force_for_the_life_of_a_release(shipped):
