@@ -205,17 +205,19 @@ def test_a_call_that_arrives_whole_needs_no_asgi_and_is_scored_though_its_client
     async def fail(*_):
         raise AssertionError
 
+    def request(body):  # in one piece, unlike that of a client that sends the body after the head
+        head = f"POST {schema.SCORE} HTTP/1.1\r\nAuthorization: Bearer {keys['score']}\r\nContent-Length: {len(body)}"
+        return head.encode() + b"\r\n\r\n" + body
+
     monkeypatch.setattr(CallEndpoint, "__call__", fail)
     with make_service() as service:
         live = service.service.live
-        assert service.post(schema.SCORE, call_json(), keys["score"])[0] == 200
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
+            connection.sendall(request(call_json()))
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
         service.server.servers[0].get_loop().call_soon_threadsafe(time.sleep, 0.2)
         with socket.create_connection(("127.0.0.1", service.port)) as connection:
-            body = call_json(callee="13900139001")
-            head = (
-                f"POST {schema.SCORE} HTTP/1.1\r\nAuthorization: Bearer {keys['score']}\r\nContent-Length: {len(body)}"
-            )
-            connection.sendall(head.encode() + b"\r\n\r\n" + body)
+            connection.sendall(request(call_json(callee="13900139001")))
         wait_until(lambda: live.counts["attempts"] == 2)
 
 
