@@ -27,7 +27,7 @@ from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.serving.bundle.attestation import verify_attestation
 from callsieve.serving.bundle.bundle import MANIFEST
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE
-from callsieve.serving.bundle.signing import read_public_key, signer_path
+from callsieve.serving.bundle.signing import SIGNER, read_public_key
 from callsieve.serving.custody.expiry import is_expired, unexpired_rows
 from callsieve.serving.custody.purposes import require_purpose
 from callsieve.serving.custody.retention import Retention, read_retention
@@ -222,23 +222,22 @@ def _scoring_model(path: Path, calls: pa.Table, bundle: Path | None) -> ScoringM
         return None
     row = int(acted[0])
     folder = SHIPPED_BUNDLE if bundle is None else bundle
-    signer = signer_path(folder, None)
     model = sha256(folder / MANIFEST)[:12]
     caller, callee = (str(calls[name].cast(pa.string())[row]) for name in ("caller", "callee"))
     if case_id(model, caller, callee, calls["start"].cast(pa.int64())[row].as_py()) == cases[row].as_py():
-        return {"id": model, "simulated": _has_truth(folder, signer)}
+        return {"id": model, "simulated": _has_truth(folder)}
     if bundle is None:
         return None
     raise ValueError(f"{path.name}: expected verdicts of model {model}, which --bundle names; another model gave them")
 
 
-def _has_truth(bundle: Path, signer: Path) -> bool:
+def _has_truth(bundle: Path) -> bool:
     """Returns whether each table of calls of a model has a table of their truth, as only simulated calls have.
 
     Raises:
-        OSError, ValueError: if the bundle has no valid provenance.
+        OSError, ValueError: if the bundle has no valid provenance, or no public key of its signer, beside it.
     """
-    build = verify_attestation(bundle, read_public_key(signer)).predicate["buildDefinition"]
+    build = verify_attestation(bundle, read_public_key(bundle.parent / SIGNER)).predicate["buildDefinition"]
     tables = [entry["name"].partition(" ")[0] for entry in build["resolvedDependencies"]]
     return bool(tables.count("truth") == tables.count("calls"))
 
