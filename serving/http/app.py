@@ -109,6 +109,7 @@ class Service:
         self.batches = 0  # in work
         self.explaining, self.loading = anyio.CapacityLimiter(EXPLAINING), anyio.CapacityLimiter(1)
         self._open_live = open_live
+        self._shared: tuple[Verdict | None, bytes] = None, b""
         self.log_access, self._on_stop, self._on_failure = log_access, on_stop, on_failure
 
     @property
@@ -147,6 +148,12 @@ class Service:
         if self.live is None:
             raise HTTPError(503, _STARTING)
         return self.live
+
+    def encoded_once(self, verdict: Verdict) -> bytes:
+        """Returns a verdict as JSON; encodes it only if it is not the last one: calls that are shed share one."""
+        if verdict is not self._shared[0]:
+            self._shared = verdict, encode(verdict)
+        return self._shared[1]
 
     async def log_changes(self) -> None:
         """Logs changes of the service's state, until cancelled."""
@@ -243,26 +250,26 @@ async def _score_batch(service: Service, scope: Scope, receive: Receive) -> byte
 def _line(service: Service, line: bytes) -> bytes:
     """Returns the answer to one line of a batch. Its deadline begins when its turn comes."""
     try:
-        return encode(_score(service, line, time.monotonic())) + b"\n"
+        return _score(service, line, time.monotonic()) + b"\n"
     except HTTPError as error:
         return encode(answers.Fault(str(error))) + b"\n"
 
 
-def _score(service: Service, body: bytes, since: float) -> Verdict:
+def _score(service: Service, body: bytes, since: float) -> bytes:
     """Returns the verdict on the call in a body that arrived at `since`. Raises: HTTPError: for an invalid call."""
     live = service.live
     if live is None:
-        return no_verdict("starting")
+        return encode(no_verdict("starting"))
     if time.monotonic() > since + live.deadline:
-        return live.shed()
+        return service.encoded_once(live.shed())
     call = _checked(schema.read_call, body)
     _checked(live.refuse_future, call)
-    return live.attempt(call, since)
+    return encode(live.attempt(call, since))
 
 
-def _observe(service: Service, body: bytes, _since: float) -> answers.Nothing:
+def _observe(service: Service, body: bytes, _since: float) -> bytes:
     _checked(service.require_live().end, _checked(schema.read_call, body))
-    return answers.Nothing()
+    return encode(answers.Nothing())
 
 
 async def _complaint(service: Service, _scope: Scope, receive: Receive) -> answers.Nothing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Collection
 from typing import Any
 
@@ -17,7 +18,7 @@ try:
 except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
-from .endpoint import CLOSE, HEADERS, JSON, CallEndpoint
+from .endpoint import CLOSE, HEADERS, JSON, CallHead
 
 _LOG = logging.getLogger("uvicorn.error")  # `server.py` lets each of its warnings pass once a minute
 _BUSY = b'{"error":"too many requests are in work"}'
@@ -36,6 +37,7 @@ class Limited:
             most: requests in work.
         """
         self._app, self._always, self._most, self._working = app, always, most, 0
+        self._waiting: deque[CallRequest] = deque()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answers one request, or runs the lifespan of the application."""
@@ -54,20 +56,25 @@ class Limited:
 
     def start(self, request: CallRequest) -> None:
         """Answers a request in its turn; with 503 if too many requests are in work."""
-        loop = asyncio.get_running_loop()
         if self._is_full():
             request.keep_alive = False
-            loop.call_soon(request.send, 503, _BUSY)
-        else:
-            self._working += 1
-            loop.call_soon(self._answer, request)
+            asyncio.get_running_loop().call_soon(request.send, 503, _BUSY)
+            return
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._answer)
+        self._waiting.append(request)
 
-    def _answer(self, request: CallRequest) -> None:
-        self._working -= 1
-        request.answer()
+    def _answer(self) -> None:
+        """Answers the requests that wait; also those behind one that fails."""
+        try:
+            while self._waiting:
+                self._waiting.popleft().answer()
+        finally:
+            if self._waiting:
+                asyncio.get_running_loop().call_soon(self._answer)
 
     def _is_full(self) -> bool:
-        if self._working < self._most:
+        if self._working + len(self._waiting) < self._most:
             return False
         _LOG.warning("more requests in work than fit: others are answered 503")
         return True
@@ -76,35 +83,42 @@ class Limited:
 class CallRequest:
     """A request about one call, in place of uvicorn's `RequestResponseCycle`, whose attributes it has."""
 
-    __slots__ = (
-        "_arrived", "_body", "_connection", "_endpoint", "_headers", "disconnected", "keep_alive", "response_complete",
-    )  # fmt: skip
+    __slots__ = ("_arrived", "_connection", "body", "disconnected", "head", "keep_alive", "response_complete")
     message_event = asyncio.Event()  # for `connection_lost`; nothing waits for it
 
-    def __init__(self, connection: HttpToolsProtocol, endpoint: CallEndpoint, body: bytes, arrived: float) -> None:
-        self._connection, self._endpoint, self._body, self._arrived = connection, endpoint, body, arrived
-        self._headers = connection.headers
-        self.keep_alive = connection.parser.should_keep_alive()
+    def __init__(self, connection: HttpToolsProtocol, head: CallHead, body: bytes, arrived: float) -> None:
+        self._connection, self.head, self.body, self._arrived = connection, head, body, arrived
+        self.keep_alive = head.keep_alive
         self.disconnected = self.response_complete = False
 
     def answer(self) -> None:
         """Scores or observes the call, also if the client has gone, and sends the answer."""
-        self.send(*self._endpoint.answer(self._headers, self._body, self._arrived))
+        self.send(*self.head.endpoint.answer(self.head, self.body, self._arrived))
 
     def send(self, code: int, body: bytes) -> None:
         """Sends an answer, unless the connection is closing."""
         connection = self._connection
         if connection.transport.is_closing():
             return
-        defaults, extra = connection.server_state.default_headers, HEADERS.get(code, [])
-        if CLOSE in extra:
-            self.keep_alive = False
-        elif not self.keep_alive:
-            extra = [*extra, CLOSE]
-        content = (_JSON, (b"content-length", b"%d" % len(body)))
-        headers = b"".join([b"%b: %b\r\n" % header for header in (*defaults, *content, *extra)])
-        connection.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[code], headers, body))
+        closes = CLOSE in HEADERS.get(code, ()) or not self.keep_alive
+        start = _first_lines(code, connection.server_state.default_headers, closes=closes)
+        connection.transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (start, len(body), body))
         self.response_complete = True
-        if not self.keep_alive:
+        if closes:
             connection.transport.close()
         connection.on_response_complete()
+
+
+_FIRST_LINES: dict[tuple[int, bool], tuple[list[tuple[bytes, bytes]], bytes]] = {}
+
+
+def _first_lines(code: int, defaults: list[tuple[bytes, bytes]], *, closes: bool) -> bytes:
+    """Returns an answer's status line and headers but its length; uvicorn makes a new list `defaults` every second."""
+    known = _FIRST_LINES.get((code, closes))
+    if known is not None and known[0] is defaults:
+        return known[1]
+    of_code = [header for header in HEADERS.get(code, ()) if header != CLOSE]
+    headers = [*defaults, _JSON, *of_code, *([CLOSE] if closes else ())]
+    lines = STATUS_LINE[code] + b"".join([b"%b: %b\r\n" % header for header in headers])
+    _FIRST_LINES[code, closes] = defaults, lines
+    return lines

@@ -27,7 +27,7 @@ except ImportError as error:
     raise ImportError("the service needs more packages: pip install 'callsieve[serve]'") from error
 
 from .call_requests import CallRequest, Limited
-from .endpoint import CallEndpoint
+from .endpoint import CallEndpoint, CallHead
 
 HEAD_SECONDS = 10.0  # for a TLS handshake, and for a request's first line and headers to arrive
 MAX_CONNECTIONS = 1024
@@ -35,6 +35,8 @@ MAX_HEAD = 16_384  # bytes of a request's first line and headers
 _PIECE = 4096  # bytes that are parsed at once; a request that waits takes a hundred times the memory of its bytes
 _MOST_AHEAD = 1 << 20  # bytes that a client may send ahead of the answers; more closes the connection
 _LOG = logging.getLogger("uvicorn.error")  # `server.py` lets each of its warnings pass once a minute
+_HEAD_END = b"\r\n\r\n"
+_HEADS = 16  # heads that a connection remembers; those of a client differ by the length of the body
 _FILES = 4 * MAX_CONNECTIONS  # open files that the process asks for; connections take at most half
 
 
@@ -72,8 +74,9 @@ class Connections:
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, with bounds on the time and size of a head, and on requests ahead of their turn.
 
-    A request to one of `endpoints` that arrives whole becomes a `CallRequest`. The scope of all others has `arrived`:
-    the `time.monotonic()` at which the last byte was read.
+    A request to one of `endpoints` that arrives whole becomes a `CallRequest`; its head is not parsed if it came before
+    on this connection, byte for byte. The scope of all others has `arrived`: the `time.monotonic()` at which the last
+    byte was read.
     """
 
     def __init__(
@@ -89,6 +92,8 @@ class Connection(HttpToolsProtocol):
         self._endpoint: CallEndpoint | None = None  # of the request that is parsed now, while it may be a whole one
         self._body = b""  # of that request
         self._head_timer: asyncio.TimerHandle | None = None
+        self._heads: dict[bytes, tuple[CallHead, int]] = {}  # heads with the length of their bodies, by their bytes
+        self._is_between = True  # whether all requests so far were read to their end
         self._head = -1  # bytes so far of a head that is not complete; -1 outside a head
         self._read_at = 0.0
         self._rest = b""  # bytes that are not parsed yet, because a request waits
@@ -103,14 +108,21 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the connection."""
         self._leave_idle()
+        self._unset_keepalive_if_required()
         self._rest = b""
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parses data. Starts the time limit of a head with its first byte, and ends it when the head is complete."""
         self._read_at = time.monotonic()
+        if self._starts_known(data):
+            self._leave_idle()
+            return
         if len(data) <= _PIECE and not self._rest:
+            was_between, before = self._is_between, self.cycle
             self._parse(data)
+            if was_between and self.cycle is not before:
+                self._remember(data)
         else:
             self._rest += data
             self._parse_rest()
@@ -122,7 +134,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begins a head."""
         super().on_message_begin()
-        self._head = 0
+        self._head, self._is_between = 0, False
 
     def on_headers_complete(self) -> None:
         """Ends a head and starts its request, unless `_parse_without_upgrade` will parse the head again."""
@@ -145,24 +157,63 @@ class Connection(HttpToolsProtocol):
         """Notes when the whole request was read, or queues a request about a call."""
         if self.parser.should_upgrade():
             return
+        self._is_between = True
         if self._endpoint is None:
             self.scope["arrived"] = self._read_at  # type: ignore[typeddict-unknown-key]
             super().on_message_complete()
             return
-        request = CallRequest(self, self._endpoint, self._body, self._read_at)
-        self.cycle, self._endpoint = request, None  # type: ignore[assignment]
-        self._limited.start(request)
+        head = CallHead(self._endpoint, self.headers, keep_alive=self.parser.should_keep_alive())
+        self._endpoint = None
+        self._start(head, self._body)
 
     def on_response_complete(self) -> None:
         """Makes the connection idle, unless the next request has arrived already."""
-        super().on_response_complete()
+        if self.timeout_keep_alive_task is None or self.pipeline:
+            super().on_response_complete()
+        else:  # the timer of an earlier answer still runs
+            self.server_state.total_requests += 1
+            self.flow.resume_reading()
         if self._rest:
             self.loop.call_soon(self._parse_rest)
         elif self.cycle.response_complete and not self.transport.is_closing():
             self._idle.used[self] = None
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Closes a connection on which nothing was read for long; otherwise looks again when that could be so."""
+        self.timeout_keep_alive_task = None
+        left = self._read_at + self.timeout_keep_alive - time.monotonic()
+        if not self.cycle.response_complete:
+            return  # its answer starts the timer again
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _starts_known(self, data: bytes) -> bool:
+        """Starts a request whose head this connection remembers, if `data` is such a request; returns whether."""
+        if not (self._is_between and self._is_free()) or self._rest:
+            return False
+        length = data.find(_HEAD_END) + len(_HEAD_END)
+        head, body_length = self._heads.get(data[:length], (None, 0))
+        if head is None or len(data) != length + body_length:
+            return False
+        self._start(head, data[length:])
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        """Remembers the head of a request about a call that `data` was."""
+        request, length = self.cycle, data.find(_HEAD_END) + len(_HEAD_END)
+        if isinstance(request, CallRequest) and len(data) == length + len(request.body):
+            if len(self._heads) >= _HEADS:
+                self._heads.clear()
+            self._heads[data[:length]] = request.head, len(request.body)
+
+    def _start(self, head: CallHead, body: bytes) -> None:
+        request = CallRequest(self, head, body, self._read_at)
+        self.cycle = request  # type: ignore[assignment]
+        self._limited.start(request)
+
     def _parse(self, piece: bytes) -> None:
-        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
@@ -186,9 +237,12 @@ class Connection(HttpToolsProtocol):
             self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
             and not self.expect_100_continue
-            and not self.flow.write_paused
-            and (self.cycle is None or self.cycle.response_complete)
+            and self._is_free()
         )
+
+    def _is_free(self) -> bool:
+        """Returns whether all requests are answered, and the client reads the answers."""
+        return not self.flow.write_paused and (self.cycle is None or self.cycle.response_complete)
 
     def _parse_without_upgrade(self, body: bytes) -> None:
         """Parses a head again without its header `Upgrade`: httptools would take the body for another protocol.

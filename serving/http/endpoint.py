@@ -43,7 +43,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Handler = Callable[[Scope, Receive], Awaitable[Any]]
 Headers = list[tuple[bytes, bytes]]
-CallWork = Callable[[bytes, float], Any]  # of a body, and the `time.monotonic()` when its last byte was read
+CallWork = Callable[[bytes, float], bytes]  # of a body, and the `time.monotonic()` when its last byte was read
 LogAccess = Callable[[str, str, int], object]  # name of the key, path, status code
 _T = TypeVar("_T")
 
@@ -110,6 +110,30 @@ class Endpoint:
         self._service.log_access(holder.name if holder else "", path, code)
 
 
+class CallHead:
+    """The head of a request about one call.
+
+    A client sends many requests with the same head, so what follows from it is kept.
+
+    Attributes:
+        endpoint: whose path it names.
+        keep_alive: whether the connection stays open after the answer.
+    """
+
+    __slots__ = ("_headers", "_holder", "_keys", "endpoint", "keep_alive")
+
+    def __init__(self, endpoint: CallEndpoint, headers: Headers, *, keep_alive: bool) -> None:
+        self.endpoint, self.keep_alive, self._headers = endpoint, keep_alive, headers
+        self._keys: ApiKeys | None = None
+        self._holder: KeyHolder | None = None
+
+    def holder(self, keys: ApiKeys) -> KeyHolder | None:
+        """Returns the holder of its key; None if that is unknown. Looks again if the service has other keys now."""
+        if self._keys is not keys:
+            self._keys, self._holder = keys, keys.holder(_authorization(self._headers))
+        return self._holder
+
+
 class CallEndpoint(Endpoint):
     """An endpoint about one call: its answer needs only the body, so a connection can ask for it without ASGI."""
 
@@ -117,24 +141,24 @@ class CallEndpoint(Endpoint):
         """Creates the endpoint.
 
         Args:
-            work: returns a value that is sent as JSON. It raises `HTTPError` to refuse a request.
+            work: returns the answer as JSON. It raises `HTTPError` to refuse a request.
         """
         super().__init__(service, scopes, self._read)
         self._path, self._work = path, work
 
-    def answer(self, headers: Headers, body: bytes, arrived: float) -> tuple[int, bytes]:
+    def answer(self, head: CallHead, body: bytes, arrived: float) -> tuple[int, bytes]:
         """Returns the status and the body of the answer to a request. Never raises."""
-        holder = self._service.keys.holder(_authorization(headers))
+        holder = head.holder(self._service.keys)
         try:
             self._admit(holder)
-            code, answer = 200, encode(self._work(body, arrived))
+            code, answer = 200, self._work(body, arrived)
         except Exception as error:
             code, answer = _failure(error, self._path)
         self._record(holder, self._path, code)
         look_at_young_objects()
         return code, answer
 
-    async def _read(self, scope: Scope, receive: Receive) -> Any:
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
         body = await read_body(receive)
         return self._work(body, scope["arrived"])
 

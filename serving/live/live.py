@@ -166,12 +166,12 @@ class Live:
         finally:
             self._lock.release()
         self._record_verdict(verdict)
-        return self._counted(verdict, began)
+        return self._counted(verdict, time.monotonic() - began)
 
     def shed(self) -> Verdict:
         """Returns the answer to an attempt whose deadline passed before it was scored. The call is not recorded."""
         self.counts["shed"] += 1
-        return self._counted(self._pass("deadline"), time.monotonic())
+        return self._counted(self._pass("deadline"), 0.0)
 
     def end(self, call: Call) -> None:
         """Records a call as it is known later: ended, or still in progress.
@@ -346,8 +346,7 @@ class Live:
             line = "no record of a verdict %r, so its caller cannot appeal: %s"
             _LOG.error(line, verdict.action, type(error).__name__, extra={"case": verdict.case})
 
-    def _counted(self, verdict: Verdict, began: float) -> Verdict:
-        took = time.monotonic() - began
+    def _counted(self, verdict: Verdict, took: float) -> Verdict:
         self.counts["attempts"] += 1
         self.actions[verdict.action] += 1
         self.statuses[verdict.status] += 1

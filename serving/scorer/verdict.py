@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from array import array
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from callsieve.features.dataclass import dataclass
@@ -99,6 +100,7 @@ class Scored(NamedTuple):
     row: array[float] | None
 
 
+@lru_cache(64)  # a service that sheds calls gives the same one many times
 def no_verdict(status: Status, detail: str = "", *, model: str = "", valid_until: str = "") -> Verdict:
     """Returns the verdict on a call that no scorer has scored: it passes.
 

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import logging
+import random
 import re
 import socket
 import sys
@@ -15,6 +16,8 @@ from itertools import pairwise
 import pytest
 
 from callsieve.serving.http import connections, endpoint, schema, server
+from callsieve.serving.http.api_keys import ApiKeys
+from callsieve.serving.http.endpoint import CallHead
 from callsieve.serving.live.gc_pauses import look_at_young_objects, shorten_pauses
 from tests.serving.http.test_schema import ODD_BODIES
 from tests.support import http_service, real_bundle
@@ -71,6 +74,67 @@ def test_a_request_in_pieces_is_answered_like_a_whole_one(service, keys, case):
     assert whole[1] == (case not in ("unknown key", "long body"))
     codes = {"bad body": 400, "no body": 400, "unknown key": 401, "no scope": 403, "long body": 413}
     assert whole[0][0][0] == codes.get(case, 200)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_requests_on_one_connection_are_answered_like_each_on_its_own(service, keys, seed):
+    """A connection remembers heads, so equal and nearly equal heads follow one another, in whole and in pieces."""
+    draw, call = random.Random(seed), call_json()
+    score = post(keys["score"], call)
+    chunked = post(keys["score"], b"", "Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
+    short = call.replace(NUMBER.encode(), b"110")  # as many bytes less as the chunks add
+    kinds = {
+        "same": score,
+        "other body": post(keys["score"], call.replace(b"139", b"137")),
+        "bad body": post(keys["score"], b"{" * len(call)),
+        "longer body": post(keys["score"], call + b" "),
+        "no body": post(keys["score"], b""),
+        "request as body": post(keys["report"], score),
+        "chunked": chunked + b"%x\r\n%b\r\n0\r\n\r\n" % (len(call), call),
+        "shorter chunks": chunked + b"%x\r\n%b\r\n0\r\n\r\n" % (len(short), short),
+        "line ends before": b"\r\n\r\n" + score,
+        "observe": post(keys["score"], call, path=schema.OBSERVE),
+        "no scope": post(keys["report"], call),
+        "other path": HEALTH,
+        "upgrade": post(keys["score"], call, "Connection: Upgrade", "Upgrade: h2c"),
+    }
+    alone = {name: answers_to(service, request)[0][0] for name, request in kinds.items()}
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        file = connection.makefile("rb")
+        for name in ("same", *draw.choices(list(kinds), k=60)):
+            request = kinds[name]
+            head = request.index(b"Content-Length") if b"Content-Length" in request else 1
+            cut = draw.choice([0, 0, head, request.find(b"\r\n\r\n", head) + 4, draw.randrange(len(request))])
+            for piece in filter(None, (request[:cut], request[cut:])):
+                connection.sendall(piece)
+                time.sleep(0.002)
+            assert read_answer(file) == alone[name], name
+
+
+def test_bytes_between_requests_are_not_remembered_as_a_head(service, keys):
+    refused, score = post(keys["report"], b"x" * 30), post(keys["score"], call_json())
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        file = connection.makefile("rb")
+        for piece, status in ((refused[:-10], 403), (refused[-10:] + score, 200)):
+            connection.sendall(piece)
+            assert read_answer(file)[0] == status
+        connection.sendall(refused[-10:] + score)
+        assert file.readline().startswith(b"HTTP/1.1 400")
+
+
+def test_a_head_that_came_before_is_not_parsed_again_and_its_key_can_be_withdrawn(make_service, keys, monkeypatch):
+    heads = []
+    monkeypatch.setattr(connections, "CallHead", lambda *a, **k: heads.append(CallHead(*a, **k)) or heads[-1])
+    with make_service() as running, socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+        file = connection.makefile("rb")
+        for _ in range(10):
+            connection.sendall(post(keys["score"], call_json()))
+            assert read_answer(file)[0] == 200
+        assert len(heads) == 1
+        running.service.keys = ApiKeys([])
+        connection.sendall(post(keys["score"], call_json()))
+        assert read_answer(file)[0] == 401
 
 
 def test_pipelined_requests_are_answered_in_order(service, keys):

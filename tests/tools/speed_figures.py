@@ -70,6 +70,8 @@ def http(output: Any) -> Figures:
             scored = 1 - row["shed"] / max(row["passed"], 1)
             ratio = scored * row["per_second"] / empty[row["connections"]]["per_second"]
             figures[label] += f", {100 * scored:.0f} % scored, {ratio:.2f} of empty, httptools"
+        if "shed_us" in row:
+            figures[label] = f"{row['shed_us']:.1f} µs of processor each"
     return figures
 
 
