@@ -168,7 +168,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Makes the connection idle, unless the next request has arrived already."""
-        if self.timeout_keep_alive_task is None or self.pipeline:
+        if self.timeout_keep_alive_task is None or self.pipeline or self.transport.is_closing():
             super().on_response_complete()
         else:  # the timer of an earlier answer still runs
             self.server_state.total_requests += 1
