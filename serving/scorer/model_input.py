@@ -6,7 +6,6 @@ import math
 from array import array
 from collections.abc import Sequence
 from functools import cached_property
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from callsieve.features.catalogue import BY_NAME
@@ -29,8 +28,7 @@ class ModelInput:
         column_of = {name: column for column, name in enumerate(columns)}
         self._bundle = bundle
         self._columns = [column_of[name] for name in bundle.features]
-        # The last column twice: an itemgetter of one column would not return a tuple.
-        self._pick = itemgetter(*self._columns, self._columns[-1])
+        self._spans = _spans(self._columns)
         self._in_order = self._columns == list(range(len(columns)))
         routes = [name for name in bundle.features if name in BY_NAME and BY_NAME[name].role in ("trunk", "device")]
         self._routes = [bundle.features.index(name) for name in routes]
@@ -46,11 +44,13 @@ class ModelInput:
 
     def row(self, vector: Sequence[float], feed: str) -> Sequence[float]:
         """Returns the columns of the vector of a call on a feed that the models take, in their order."""
-        row = vector if self._in_order else self._pick(vector)[:-1]
-        if feed not in self._blanked or not self._routes:
-            return row
-        row = array("d", row)
-        for place in self._routes:
+        blanked = self._routes if feed in self._blanked else ()
+        if self._in_order and not blanked:
+            return vector
+        row = array("d")
+        for span in self._spans:
+            row.extend(vector[span])
+        for place in blanked:
             row[place] = math.nan
         return row
 
@@ -63,3 +63,14 @@ class ModelInput:
         rows = vectors[:, self._columns]  # a copy
         rows[:, self._routes] = np.nan
         return rows
+
+
+def _spans(columns: list[int]) -> list[slice]:
+    """Returns slices that take these columns in order: a model has most of the catalogue, so they are few and long."""
+    spans: list[slice] = []
+    for column in columns:
+        if spans and spans[-1].stop == column:
+            spans[-1] = slice(spans[-1].start, column + 1)
+        else:
+            spans.append(slice(column, column + 1))
+    return spans

@@ -33,7 +33,7 @@ def live_call(output: Output) -> Figures:
     cost = output["cost_us"]
     parts = {
         "call to verdict, journal": "live: call to verdict, taken in",
-        "keyed call to verdict": "of a keyed call: judged, taken in",
+        "embedded, without journal": "embedded: call to verdict, taken in",
         "forest alone": "the model alone",
         "LightGBM, one thread": "lightgbm.Booster.predict",
         "ONNX Runtime, one thread": "ONNX Runtime, one row",

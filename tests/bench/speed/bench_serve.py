@@ -1,14 +1,15 @@
-"""Measures a live verdict in process, the model alone, and the time from process start to the first verdict.
+"""Measures a live verdict of the shipped model in process, the model alone, and the time from start to first verdict.
 
-python -m tests.bench.speed.bench_serve [--numbers 20000] [--calls 200000] [--measured 5000] [--trees 300] [--runs 3]
+python -m tests.bench.speed.bench_serve [--numbers 20000] [--calls 200000] [--measured 5000] [--runs 3]
     [--interpreted] [--seed 0] [--json]
 
 Calls of seven days are observed with their records. Then the next calls are timed one at a time, as they ring: keyed,
-vector, rules, score, policy, observed, written to the journal. Of as many more only the scoring of a keyed call and
-`observe` are timed. The threshold is so high that calls pass, because reasons take extra time (bench_forest).
-Microseconds of wall clock, garbage collection as in the service. On the same rows the model alone is timed: by us,
-by LightGBM, by MLflow with a DataFrame, and by ONNX Runtime. For a million numbers in memory: --numbers 1000000 --calls
-2000000. Run by hand, on a machine without other load. bench_install.py measures the size of the base install.
+vector, rules, score, policy, observed, written to the journal. As many more are timed as a host does it that embeds the
+scorer, without journal and lock: `Intake`, `score` and `observe`. The policy takes no action, because reasons take
+extra time (bench_forest). Microseconds of wall clock, garbage collection as in the service. On the same rows the model
+alone is timed: by us, by LightGBM, by MLflow with a DataFrame, and by ONNX Runtime. For a million numbers in memory:
+--numbers 1000000 --calls 2000000. Run by hand, on a machine without other load. bench_install.py measures the size of
+the base install.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,10 +32,13 @@ import numpy as np
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.intake import Intake
+from callsieve.features.online.feeds import COMPLETE
 from callsieve.features.online.history import History
-from callsieve.features.records import OUTCOMES, Call, KeyedCall
-from callsieve.serving.bundle.metadata import Band
+from callsieve.features.records import OUTCOMES, Call
+from callsieve.serving.bundle.bundle import Bundle
 from callsieve.serving.bundle.model_text import check_structure
+from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
+from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.live.gc_pauses import shorten_pauses
 from callsieve.serving.live.live import Live
 from callsieve.serving.live.memory import Limits
@@ -43,12 +48,11 @@ from callsieve.training.tracking.mlflow_model import POLICY, TRUST, save_model
 from callsieve.training.tracking.onnx_export import as_onnx
 from tests.bench.harness import memory, parser_of, show
 from tests.support import real_bundle
-from tests.support import small_bundle as small
 
 from .bench_live import summary
 
 WEEK = 7 * 86_400
-BENCH = Policy("bench", {"certified": "block"}, appeal="-", history_days=0)
+BENCH = Policy("bench", {}, appeal="-", history_days=0)
 FIRST = """
 import sys
 from pathlib import Path
@@ -80,7 +84,8 @@ live.close()
 """
 BOOSTER = """
 import lightgbm, numpy
-verdict = lightgbm.Booster(model_file=folder / "bundle" / "model.txt").predict(numpy.zeros((1, WIDTH)), num_threads=1)
+booster = lightgbm.Booster(model_file=folder / "bundle" / "model.txt")
+verdict = booster.predict(numpy.zeros((1, booster.num_feature())), num_threads=1)
 """
 
 PYFUNC = """
@@ -97,26 +102,23 @@ verdict = mlflow.pyfunc.load_model(str(folder / "served")).predict(row)
 
 def main() -> None:
     """Prints the figures."""
-    parser = parser_of(__doc__, numbers=20_000, measured=5_000, trees=300, seed=0, interpreted=False, json=False)
+    parser = parser_of(__doc__, numbers=20_000, measured=5_000, seed=0, interpreted=False, json=False)
     parser.add_argument("--calls", type=int, default=200_000, help="in memory before the clock starts")
     parser.add_argument("--runs", type=int, default=3, help="processes started, of which the best counts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write(folder, options.trees)
-        report = {"trees": options.trees, "starts": starts(folder, options.runs)} | costs(folder, options)
+        write(folder)
+        report = {"starts": starts(folder, options.runs)} | costs(folder, options)
     show(report, as_json=options.json)
 
 
-def write(folder: Path, trees: int) -> None:
-    """Writes a bundle with a model of a usual size, and its keys."""
-    rows = real_bundle.rows(20_000)
-    risk = np.nan_to_num(rows).sum(axis=1)
-    model = small.train_text(rows, (risk > np.median(risk)).astype(int), NAMES, (), trees, num_leaves=63)
-    card = {"thresholds": (Band("certified", 1e6, small.certificate(), {}),), "valid_until": "2036-04-01T00:00:00Z"}
-    real_bundle.write_own_signed(folder, model, real_bundle.rows(8, seed=3), categorical={}, **card)
+def write(folder: Path) -> None:
+    """Copies the shipped bundle, and writes a key and a policy."""
+    shutil.copytree(SHIPPED_BUNDLE, folder / "bundle")
+    shutil.copy(SHIPPED_SIGNER, folder / "signer.pub")
     real_bundle.NUMBER_KEY.write(folder / "number.key")
-    (folder / "policy.toml").write_text('version = "bench"\n[bands]\ncertified = "block"\n')
+    (folder / "policy.toml").write_text('version = "bench"\n[bands]\n')
 
 
 def draw_calls(count: int, numbers: int, seed: int) -> Iterator[Call]:
@@ -138,8 +140,8 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Returns the microseconds of a live verdict, and of the model alone on the same rows."""
     import lightgbm
 
-    judge = Swap(trusted=small.TRUSTED, policy=BENCH)
-    judge.load(folder / "bundle")
+    judge = Swap(trusted=[read_public_key(folder / "signer.pub")], policy=BENCH)
+    scorer = judge.load(folder / "bundle")
     drawn_in_all = options.calls + 2 * options.measured
     limits = Limits(max(2_000_000, drawn_in_all), max(200_000, 2 * options.numbers))
     intake = Intake(real_bundle.NUMBER_KEY, cached=limits.numbers)  # as the service does
@@ -156,21 +158,23 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     whole, parts = ringing[: options.measured], ringing[options.measured :]
     figures = {
         "live: call to verdict, taken in": timed(live.attempt, whole, lambda: rows.append(recent_row(live))),
-        "of a keyed call: judged, taken in": timed(partial(judged, judge, live.memory.history), map(intake, parts)),
+        "embedded: call to verdict, taken in": timed(partial(judged, judge, intake, live.memory.history), parts),
     }
     booster = lightgbm.Booster(model_file=folder / "bundle" / "model.txt")
-    arrays = [np.array([row]) for row in rows]
-    figures["the model alone"] = timed(judge.scorer.bundle.model.predict_one, rows)  # type: ignore[union-attr]
+    inputs = [scorer.model_input.row(row, COMPLETE) for row in rows]
+    arrays = [np.array([row]) for row in inputs]
+    figures["the model alone"] = timed(scorer.bundle.model.predict_one, inputs)
     figures["lightgbm.Booster.predict"] = timed(lambda row: booster.predict(row, num_threads=1), arrays)
-    figures["ONNX Runtime, one row"] = timed(onnx(folder, judge), arrays)
-    for name, work in pyfuncs(folder, booster).items():
-        figures[f"mlflow.pyfunc, a DataFrame, {name}"] = timed(work, arrays[:500])
+    figures["ONNX Runtime, one row"] = timed(onnx(folder, scorer.bundle), arrays)
+    for name, (work, columns) in pyfuncs(folder, booster).items():
+        some = arrays if columns != NAMES else [np.array([row]) for row in rows]
+        figures[f"mlflow.pyfunc, a DataFrame, {name}"] = timed(work, some[:500])
     history = live.memory.history
     content = {"numbers": history.numbers, "calls": history.calls, "resident_mb": memory("VmRSS")}
     content |= {"taken_in_per_second": options.calls / filled}
     content |= {name: live.counts[name] for name in ("late", "faults")}
     live.close()
-    return {"memory": content, "cost_us": figures}
+    return {"trees": booster.num_trees(), "memory": content, "cost_us": figures}
 
 
 def recent_row(live: Live) -> array[float]:
@@ -178,10 +182,11 @@ def recent_row(live: Live) -> array[float]:
     return array("d", next(reversed(live._recent.values()))[1])
 
 
-def judged(judge: Swap, history: History, call: KeyedCall) -> None:
-    """Scores a keyed call and observes it."""
-    judge.score(history, call)
-    history.observe(call)
+def judged(scorer: Swap, intake: Intake, history: History, call: Call) -> None:
+    """Scores a call and observes it."""
+    keyed = intake(call)
+    scorer.score(history, keyed)
+    history.observe(keyed)
 
 
 Work, After = Callable[[Any], object], Callable[[], object]
@@ -198,11 +203,10 @@ def timed(work: Work, arguments: Iterable[Any], after: After = lambda: None) -> 
     return summary(np.array(spent[len(spent) // 10 :]) / 1000)
 
 
-def onnx(folder: Path, judge: Swap) -> Callable[[Any], object]:
+def onnx(folder: Path, bundle: Bundle) -> Callable[[Any], object]:
     """Returns the model as a function of ONNX Runtime on one thread, as on a handset."""
     import onnxruntime
 
-    bundle = judge.scorer.bundle  # type: ignore[union-attr]
     trees = check_structure((folder / "bundle" / "model.txt").read_text(), bundle.features)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
@@ -211,23 +215,25 @@ def onnx(folder: Path, judge: Swap) -> Callable[[Any], object]:
     return lambda row: session.run(["raw"], {"features": row})
 
 
-def pyfuncs(folder: Path, booster: Any) -> dict[str, Callable[[Any], object]]:
-    """Returns the model as MLflow serves it: LightGBM's flavour without and with a signature, and callsieve's."""
+def pyfuncs(folder: Path, booster: Any) -> dict[str, tuple[Callable[[Any], object], tuple[str, ...]]]:
+    """Returns the model as MLflow serves it, with its columns: LightGBM's flavour in two ways, and callsieve's."""
     import mlflow.lightgbm
     import pandas as pd
     from mlflow.models import infer_signature
 
-    example = pd.DataFrame(real_bundle.rows(50), columns=list(NAMES))
+    names = tuple(booster.feature_name())
+    example = pd.DataFrame(real_bundle.rows(50), columns=list(NAMES))[list(names)]
     signature = infer_signature(example, booster.predict(example))
     mlflow.lightgbm.save_model(booster, folder / "without")
     mlflow.lightgbm.save_model(booster, folder / "with", signature=signature)
     save_model(folder / "bundle", folder / "ours", signer=folder / "signer.pub")
     os.environ |= {TRUST: str(folder / "signer.pub"), POLICY: str(folder / "policy.toml")}
-    opened = {"no signature": "without", "a signature": "with", "our flavour": "ours"}
+    opened = {"no signature": ("without", names), "a signature": ("with", names), "our flavour": ("ours", NAMES)}
     models = {}
-    for name, place in opened.items():
+    for name, (place, columns) in opened.items():
         model = mlflow.pyfunc.load_model(str(folder / place))
-        models[name] = lambda row, model=model: model.predict(pd.DataFrame(row, columns=list(NAMES)))
+        work = lambda row, model=model, columns=columns: model.predict(pd.DataFrame(row, columns=list(columns)))
+        models[name] = work, columns
     return models
 
 
@@ -241,7 +247,7 @@ def starts(folder: Path, runs: int) -> dict[str, dict[str, float]]:
         "embedded scorer": EMBEDDED,
         "live, interpreted": LIVE.replace("COMPILED", "False"),
         "live, as C": LIVE.replace("COMPILED", "True"),
-        "lightgbm.Booster": BOOSTER.replace("WIDTH", str(len(NAMES))),
+        "lightgbm.Booster": BOOSTER,
         "mlflow.pyfunc": PYFUNC,
     }
     best = {}
