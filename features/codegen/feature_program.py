@@ -96,7 +96,8 @@ def layout(kind: Kind, features: Iterable[Feature], columns: dict[str, int] | No
     features = [feature for feature in features if feature.role in kind.roles]
     names = {feature.name for feature in features}
     needed = {part[0] for feature in features for part in feature.sums if part}
-    regions = {part for feature in features for part in feature.parts if part in STATE_REGIONS}
+    parts = {part for feature in features for part in feature.parts}
+    regions = parts.intersection(STATE_REGIONS)
     if regions & {"out_days", "in_days", "call_ring"}:
         regions.add("day")
     if "hour_logs" in regions:
@@ -110,12 +111,15 @@ def layout(kind: Kind, features: Iterable[Feature], columns: dict[str, int] | No
         for region, (size, _) in STATE_REGIONS.items():
             constants[region.upper()] = free if region in regions else windows.NONE
             free += size if region in regions else 0
+        constants["ANY_PAIR_DAYS"] = windows.NONE if parts.isdisjoint(PAIR_REGIONS) else 0
     slots, by_hand = 0, vars(kind.module)
     for name, total in kind.sums.items():
         constants[sum_constant(name)] = slots if name in needed else windows.NONE
         if by_hand.get(name.upper()) == windows.NONE:
             constants[name.upper()] = constants[sum_constant(name)]
         slots += (1 + total.wide) if name in needed else 0
+    if kind.module is number_state:
+        constants["ANY_GAPS"] = max(constants[name] for name in ("GAPS", "GAP_SQUARES", "SHORT_GAPS", "GAP_BINS"))
     for role in kind.roles:
         of_role = [feature for feature in FEATURES if feature.role == role]
         for place, feature in enumerate(of_role):

@@ -74,6 +74,8 @@ GAPS = GAP_SQUARES = SHORT_GAPS = RETURNED = NONE
 # Regions outside the windows: calls in progress; histograms of the last 7 days (hour of day, day, gap, talk); bits of
 # the days with calls; decayed sums.
 IN_AIR = HOURS = HOUR_LOGS = DAYS = GAP_BINS = TALK_BINS = OUT_DAYS = IN_DAYS = CALL_RING = NONE
+# NONE if no feature reads gaps, or the days of pairs: one question in place of one for each amount.
+ANY_GAPS = ANY_PAIR_DAYS = NONE
 
 
 def add_out_attempts(facts: int, sign: int, sums: Ints, at: int) -> None:
@@ -200,6 +202,8 @@ def count(node: int, window: int, sign: int, base: int, m: Memory, pairs: Ints, 
 
 def mark_pair_day(day: int, mark: int, pairs: Ints, at: int) -> None:
     """Marks a local day in the day bits at `at`; `mark` is 1, or 1 << PAIR_DAYS_KEPT for a long talk."""
+    if ANY_PAIR_DAYS < 0:
+        return
     if pairs[at] == 0 or day > pairs[at + 1]:
         pairs[at] = later_days(pairs[at], day - pairs[at + 1])
         pairs[at + 1] = day
@@ -231,6 +235,8 @@ def add_gap(gap: int, window: int, sign: int, state: Ints, base: int) -> None:
 
 def hook_insert(time: int, before: int, after: int, edge: int, window: int, base: int, m: Memory) -> None:
     """Updates gaps when a call is inserted between two neighbours: one gap becomes two."""
+    if ANY_GAPS < 0:
+        return
     state = state_of(m)
     calls = m.calls
     later = start_of((after >> 2) * FIELDS, calls) if after >= 0 else time
@@ -246,6 +252,8 @@ def hook_insert(time: int, before: int, after: int, edge: int, window: int, base
 
 def hook_expire(node: int, following: int, window: int, state: Ints, base: int, calls: Ints) -> None:
     """Removes the gap between an expired call and its successor."""
+    if ANY_GAPS < 0:
+        return
     gap = start_of((following >> 2) * FIELDS, calls) - start_of((node >> 2) * FIELDS, calls)
     add_gap(gap, window, -1, state, base)
 

@@ -53,7 +53,8 @@ HALF = (1 << 32) - 1
 # A key's copy of its records is split in two: the fields of a call in `windows.py`, and the REST.
 REST = RECORD - FIELDS
 # Records are prefetched this many steps ahead, about the latency of memory; rows of `out` fewer, as steps take longer.
-AHEAD, SOON = 16, 4
+AHEAD, SOON = 32, 3
+OUT_LINE = 8  # values in a cache line
 LATER = 1  # flag of a record: its attempt became known late, or it repeats an earlier record
 
 
@@ -355,10 +356,15 @@ def replay(first: int, last: int, width: int, out_column: int, in_column: int, t
 
 
 def prefetch_values(i: int, width: int, column: int, t: Memory) -> None:
-    """Prefetches where the values of record `i` of a key begin, if it is an outgoing call without a note."""
+    """Prefetches the rest of the row of record `i` of a key, if it is an outgoing call without a note."""
     row = t.rest[i * REST + ROW - FIELDS]
     if row >= 0 and column >= 0 and t.directions[i] == 0 and (STREAMS == 4 or len(t.notes) == 0):
-        prefetch(t.out, row * width + column)
+        last = (row + 1) * width - 1
+        place = row * width + column
+        while place < last:
+            prefetch(t.out, place)
+            place += OUT_LINE
+        prefetch(t.out, last)
 
 
 def await_events(i: int, waiting: int, t: Memory) -> int:
