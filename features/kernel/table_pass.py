@@ -55,6 +55,7 @@ REST = RECORD - FIELDS
 # Records are prefetched this many steps ahead, about the latency of memory; rows of `out` fewer, as steps take longer.
 AHEAD, SOON = 32, 3
 OUT_LINE = 8  # values in a cache line
+SPARSE = 1024  # least slots of the hash table of calls with the same start
 LATER = 1  # flag of a record: its attempt became known late, or it repeats an earlier record
 
 
@@ -190,35 +191,38 @@ def group_views(width: int, t: Memory) -> None:
 
 
 def find_ties(t: Memory) -> None:
-    """Flags the calls that have start and caller of another one.
+    """Flags the calls that have start and key of another one.
 
     Arrays:
         order: calls in order of start.
-        records: RECORD integers a call.
+        start, others: start and key of each call.
         flags: zeros, one a call in this order; receives ones.
-        slots: room for a hash table of twice as many calls.
+        slots: room for a hash table of twice as many calls, and of SPARSE.
     """
     order = t.order
-    records = t.records
+    others = t.others
     slots = t.slots
     first = 0
+    clear = 0
     while first < len(order):
-        start = records[order[first] * RECORD + START]
+        start = t.start[order[first]]
         last = first + 1
-        while last < len(order) and records[order[last] * RECORD + START] == start:
+        while last < len(order) and t.start[order[last]] == start:
             last += 1
-        mask = 1
+        # A slot of an earlier start is free, so slots are cleared once; many of them are seldom used by two keys.
+        mask = SPARSE
         while mask < 2 * (last - first):
             mask <<= 1
-        for i in range(mask):
-            slots[i] = NONE
+        while clear < mask:
+            slots[clear] = NONE
+            clear += 1
         mask -= 1
         for i in range(first, last):
-            caller = records[order[i] * RECORD + PARTIES] >> 32
-            place = (caller * 0x9E3779B1) >> 7 & mask
-            while slots[place] >= 0 and records[order[slots[place]] * RECORD + PARTIES] >> 32 != caller:
+            key = others[order[i]]
+            place = ((key ^ key >> 29) * 0x9E3779B1) >> 7 & mask
+            while slots[place] >= first and others[order[slots[place]]] != key:
                 place = (place + 1) & mask
-            if slots[place] < 0:
+            if slots[place] < first:
                 slots[place] = i
             else:
                 t.flags[i] = 1

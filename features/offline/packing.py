@@ -20,7 +20,7 @@ from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.kernel import table_pass, windows
 from callsieve.features.records import GROUP_COLUMNS, KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN
 
-from .repeats import settle_repeats
+from .repeats import settle_repeats, tied_places
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(G
     parties, numbers = arrays.pop("parties")
     owners, keys = {"number": parties}, {"number": numbers}
     by_record = records.reshape(-1, table_pass.RECORD)
-    order, tied = start_order(by_record)
+    order, tied = start_order(by_record, arrays.pop("start"), parties[::2].astype(np.int64))
     repeats = settle_repeats(by_record, tied)
     for kind, (codes, tokens) in arrays.items():
         owners[kind], keys[kind] = codes, len(tokens)
@@ -61,7 +61,7 @@ def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(G
 
 
 def read_records(calls: pa.Table, threads: int, kinds: Iterable[str] = ()) -> tuple[Array, dict[str, Any]]:
-    """Returns the records of calls; and by name the codes of `parties` and of these kinds of groups.
+    """Returns the records of calls; and by name `start`, the codes of `parties`, and those of these kinds of groups.
 
     Raises:
         ValueError, TypeError: as `pack_calls`.
@@ -84,7 +84,7 @@ def read_records(calls: pa.Table, threads: int, kinds: Iterable[str] = ()) -> tu
         fill = shared_functions()["fill_records"]
         bounds = pairwise(np.linspace(0, count, threads + 1).astype(int).tolist())
         parallel(joblib.delayed(fill)(first, last, **columns, records=records) for first, last in bounds)
-    return records, {name: arrays[name] for name in ("parties", *grouping)}
+    return records, {name: arrays[name] for name in ("parties", "start", *grouping)}
 
 
 def column_readers(calls: pa.Table) -> dict[str, Callable[[], Any]]:
@@ -108,7 +108,7 @@ def cache_aligned(size: int) -> Array:
     return buffer[-(buffer.ctypes.data // 8) % line :][:size]
 
 
-def start_order(records: Array) -> tuple[Array, Array]:
+def start_order(records: Array, start: Array | None = None, callers: Array | None = None) -> tuple[Array, Array]:
     """Returns calls in order of start, and those with start and caller of another one in this order.
 
     A record that makes the attempt known comes before one that makes it known later. Of records that make the attempt
@@ -117,12 +117,12 @@ def start_order(records: Array) -> tuple[Array, Array]:
 
     Args:
         records: int64 (calls, `table_pass.RECORD`).
+        start, callers: contiguous copies of these fields; by default they are read from the records.
     """
-    start = np.ascontiguousarray(records[:, windows.START])
+    start = np.ascontiguousarray(records[:, windows.START]) if start is None else start
+    callers = records[:, table_pass.PARTIES] >> 32 if callers is None else callers
     order = np.arange(len(start)) if np.all(start[1:] >= start[:-1]) else np.argsort(start, kind="stable")
-    flags, slots = np.zeros(len(order), dtype=np.int32), np.empty(1 << (2 * len(order)).bit_length(), dtype=np.int32)
-    shared_functions()["find_ties"](order=order, records=records.reshape(-1), flags=flags, slots=slots)
-    tied = np.flatnonzero(flags)
+    tied = tied_places(order, start, callers)
     rows = order[tied]
     late, is_over = records[rows, table_pass.LATE], records[rows, windows.TALK] >= 0
     known_at = np.where(late != windows.NEVER, late, start[rows])
@@ -148,6 +148,8 @@ def category_codes(column: pa.ChunkedArray, words: tuple[str, ...]) -> Array:
     if matches.null_count:
         value = encoded.dictionary.filter(pc.is_null(matches))[0].as_py()
         raise ValueError(f"unknown word {value!r}: expected one of {', '.join(words)}")
+    if not encoded.indices.null_count and matches.to_pylist() == list(range(len(matches))):
+        return np.asarray(encoded.indices).astype(np.int8, copy=False)  # a lookup takes six times as long
     lookup = np.append(np.asarray(matches, dtype=np.int8), np.int8(UNKNOWN))
     return np.asarray(lookup[np.asarray(encoded.indices.fill_null(len(matches)))])
 
