@@ -6,8 +6,8 @@ Keys are the 16 bytes of their tokens. The vectors of a call are made in the sha
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,26 +17,30 @@ from callsieve.features.arrays import Array
 from callsieve.features.catalogue import select_features
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind
 from callsieve.features.files.parquet_file import write_groups
-from callsieve.features.kernel.table_pass import PARTIES, ROW
+from callsieve.features.kernel.table_pass import RECORD
 from callsieve.features.kernel.windows import START
 from callsieve.features.records import GROUP_COLUMNS
 
-from .packing import start_order
-from .shuffle import dense_codes, from_cells, read_part, shard_of, token_keys, token_texts, write_parts
+from .buffers import Buffers
+from .shuffle import read_batches, read_part, shard_of, token_keys, token_texts, write_parts
 from .stages import (
     OUT,
     Parcel,
     inputs_of,
-    joined_vectors,
+    join_values,
+    kind_calls,
     kinds_of,
     packed_calls,
     role_values,
     sent_calls,
     values_stage,
+    write_values,
 )
+from .table import grouped_views
 
 CALLER = "caller"
 ROW_GROUP = 1 << 16
+TURNED_ROWS = 1 << 9  # rows that become columns at once: they fit the cache
 UNCOMPRESSED_ROWS = 1 << 23  # their intermediate files take up to 5 GB
 
 
@@ -49,6 +53,7 @@ class Plan:
     rows: int
     chunk: int
     shards: int
+    buffers: Buffers = field(default_factory=Buffers, compare=False, repr=False)
 
     @property
     def work(self) -> Path:
@@ -99,14 +104,9 @@ def send_shard(plan: Plan, kinds: list[Kind], shard: int) -> None:
 
 def compute_shard(plan: Plan, kind: Kind, shard: int) -> None:
     """Sends the values that a shard of callees, blocks, trunks or devices adds to each call."""
-    _write_parcels(plan, shard, values_of(plan, kind, shard, *plan.sent_roles(kind)))
-
-
-def values_of(plan: Plan, kind: Kind, shard: int, *roles: str) -> Iterator[Parcel]:
-    """Yields the values of these roles for the calls of a shard."""
-    if names := plan.names_of(*roles):
+    if names := plan.names_of(*plan.sent_roles(kind)):
         sides = [read_part(plan.files(stage), shard) for stage in inputs_of(kind)]
-        yield from role_values(kind, sides, names)
+        _write_parcels(plan, shard, role_values(kind, sides, names))
 
 
 def _write_parcels(plan: Plan, task: int, parcels: Iterable[Parcel]) -> None:
@@ -122,7 +122,7 @@ class ShardVectors:
         rows: their rows of the input, int64 of shape (calls,).
         start: Unix ms, int64 of shape (calls,).
         parties: columns caller, callee and those of groups as 16 bytes, and the epoch of each.
-        vectors: float64 of shape (calls, features), in catalogue order.
+        vectors: float64 of shape (calls, features), in catalogue order; lent by `Plan.buffers`.
         by_caller: the calls caller by caller, in order of start; int64 of shape (calls,).
     """
 
@@ -133,19 +133,27 @@ class ShardVectors:
     by_caller: Array
 
 
-def shard_vectors(plan: Plan, shard: int) -> ShardVectors:
-    """Returns the vectors of a shard of callers. The values of the callers are computed here: they need no files."""
-    out = read_part(plan.files(OUT), shard)
-    records, (callers, _) = from_cells(out["record"], np.int64).copy(), dense_codes(out["caller"])
-    records[:, PARTIES] = callers.astype(np.int64) << 32
-    order, _ = start_order(records)
-    by_caller = order[np.argsort(callers[order], kind="stable")]
-    rows, start = records[:, ROW].copy(), records[:, START].copy()
-    values = [(CALLER, pa.table(own.rows)) for own in values_of(plan, NUMBER, shard, CALLER)]
-    sent = (role for kind in KINDS for role in plan.sent_roles(kind))
-    received = ((role, read_part(plan.files(values_stage(role)), shard)) for role in sent)
-    parties = out.drop_columns(["record", "home"]).combine_chunks()
-    return ShardVectors(rows, start, parties, joined_vectors(rows, plan.names, chain(values, received)), by_caller)
+@contextmanager
+def shard_vectors(plan: Plan, shard: int) -> Iterator[ShardVectors]:
+    """Lends the vectors of a shard of callers. The values of the callers are computed here: they need no files."""
+    own = plan.names_of(CALLER)
+    sides = [read_part(plan.files(stage), shard) for stage in (inputs_of(NUMBER) if own else (OUT,))]
+    parties = sides[0].drop_columns(["record", "home"]).combine_chunks()
+    calls = kind_calls(NUMBER, sides)
+    del sides
+    rows = calls.ids[0]
+    start = calls.packed.records.reshape(-1, RECORD)[: len(rows), START].copy()
+    callers = np.ascontiguousarray(calls.packed.owners[NUMBER.name][: 2 * len(rows) : 2])
+    by_caller = grouped_views(1, calls.order, callers, calls.packed.keys[NUMBER.name])[0] >> 1
+    with plan.buffers.lend("vectors", len(rows), len(plan.names)) as vectors:
+        if own:
+            write_values(NUMBER, calls.packed, select_features(own), vectors)
+        del calls
+        for kind in KINDS:
+            for role in plan.sent_roles(kind):
+                values = read_batches(plan.files(values_stage(role)), shard)
+                join_values(vectors, role, rows, plan.names, values)
+        yield ShardVectors(rows, start, parties, vectors, by_caller)
 
 
 def write_shard(plan: Plan, shard: int, row_columns: pa.Table | None = None) -> None:
@@ -154,27 +162,35 @@ def write_shard(plan: Plan, shard: int, row_columns: pa.Table | None = None) -> 
     Args:
         row_columns: as for `shards.write_shards`.
     """
-    calls = shard_vectors(plan, shard)
-    of_calls = pa.table({"row": calls.rows}) if row_columns is None else row_columns.take(pa.array(calls.rows))
-    write_groups(row_groups(plan, calls, of_calls), plan.files("part")[shard], compression="zstd")
+    with (
+        shard_vectors(plan, shard) as calls,
+        plan.buffers.lend("columns", len(plan.names), min(ROW_GROUP, len(calls.rows))) as columns,
+    ):
+        of_calls = pa.table({"row": calls.rows}) if row_columns is None else row_columns.take(pa.array(calls.rows))
+        write_groups(row_groups(plan, calls, of_calls, columns), plan.files("part")[shard], compression="zstd")
 
 
-def row_groups(plan: Plan, calls: ShardVectors, row_columns: pa.Table) -> Iterator[pa.Table]:
+def row_groups(plan: Plan, calls: ShardVectors, row_columns: pa.Table, values: Array) -> Iterator[pa.Table]:
     """Yields the vectors in order of callers, one row group at a time; at least one, possibly empty.
 
     Args:
         row_columns: the column `row` and copied columns, with a row for each call.
+        values: room for the values of a row group, shape (features, rows); each group overwrites the last one.
     """
     place = {feature.name: i for i, feature in enumerate(select_features(plan.names))}
+    turned = np.empty((TURNED_ROWS, len(plan.names)))
     for begin in range(0, max(len(calls.rows), 1), ROW_GROUP):
         selected = calls.by_caller[begin : begin + ROW_GROUP]
         tokens = party_tokens(calls.parties.take(selected), ("caller", "callee"))
-        values = np.ascontiguousarray(calls.vectors[selected].T)
+        for first in range(0, len(selected), TURNED_ROWS):
+            some = selected[first : first + TURNED_ROWS]
+            rows = np.take(calls.vectors, some, axis=0, out=turned[: len(some)], mode="clip")
+            values[:, first : first + len(some)] = rows.T
         row, *copied = row_columns.take(pa.array(selected)).columns
         columns = {"row": row, "start": calls.start[selected]}
         columns |= {name: column.cast(pa.string()) for name, column in tokens.items()}
         columns |= dict(zip(row_columns.column_names[1:], copied, strict=True))
-        yield pa.table(columns | {name: values[place[name]] for name in plan.names})
+        yield pa.table(columns | {name: values[place[name], : len(selected)] for name in plan.names})
 
 
 def party_tokens(parties: pa.Table, names: Iterable[str]) -> dict[str, pa.DictionaryArray]:

@@ -199,6 +199,7 @@ def run(
             done += cost[name]
             rate = i * cost[name] / COSTS.get(name, 1) / (time.monotonic() - since)
             progress(f"{name}, {rate:,.0f} calls/s", done / max(total, 1))
+        plan.buffers.clear()
         for path in plan.files(name):  # input of the finished stage
             path.unlink(missing_ok=True)
 

@@ -6,7 +6,7 @@ letters stand for. Tokens come from a keyed hash, so their bytes assign a key to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -40,6 +40,12 @@ def from_cells(column: pa.Array | pa.ChunkedArray, dtype: npt.DTypeLike) -> Arra
         return parts[0]
     empty = np.empty((0, column.type.byte_width), dtype=np.uint8).view(dtype)
     return np.concatenate(parts) if parts else empty
+
+
+def copied_cells(*columns: pa.ChunkedArray) -> Array:
+    """Returns columns of integers in cells, one after the other, as a new int64 array (n, k)."""
+    parts = [from_cells(chunk, np.int64) for column in columns for chunk in column.chunks]
+    return np.concatenate([np.empty((0, columns[0].type.byte_width // 8), dtype=np.int64), *parts])
 
 
 def token_keys(tokens: pa.DictionaryArray) -> tuple[pa.FixedSizeBinaryArray, pa.DictionaryArray]:
@@ -102,11 +108,14 @@ def write_parts(
 
 def read_part(paths: Sequence[Path], shard: int) -> pa.Table:
     """Returns the rows of a shard from all files."""
-    batches = []
+    return pa.Table.from_batches(list(read_batches(paths, shard))).unify_dictionaries()
+
+
+def read_batches(paths: Sequence[Path], shard: int) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a shard, file by file."""
     for path in paths:
         with pa.OSFile(str(path)) as source:
-            batches.append(pa.ipc.open_file(source).get_batch(shard))
-    return pa.Table.from_batches(batches).unify_dictionaries()
+            yield pa.ipc.open_file(source).get_batch(shard)
 
 
 def read_notes(path: Path) -> dict[str, str]:

@@ -36,7 +36,7 @@ from callsieve.features.records import GROUP_COLUMNS, KEYED_COLUMNS
 
 from .packing import Packed, read_records, start_order, token_list
 from .repeats import settle_repeats
-from .shuffle import dense_codes, from_cells, to_cells
+from .shuffle import copied_cells, dense_codes, from_cells, to_cells
 from .table import group_calls, pass_tasks
 
 OUT, IN = "out", "in"
@@ -92,7 +92,7 @@ def sent_calls(out: pa.Table, kinds: Sequence[Kind], shard: int, shards: int, wh
     """
     if NUMBER in kinds:
         yield Parcel(IN, {name: out[name].combine_chunks() for name in NUMBER_COLUMNS}, where(out, "callee"))
-    records = from_cells(out["record"], np.int64).copy()
+    records = copied_cells(out["record"])
     (caller, _), (callee, _) = dense_codes(out["caller"]), dense_codes(out["callee"])
     # Codes of callers are unique over all shards. Codes of callees only identify repeated records, which are all in
     # this shard.
@@ -113,6 +113,46 @@ def sent_calls(out: pa.Table, kinds: Sequence[Kind], shard: int, shards: int, wh
         yield Parcel(kind.name, rows, where(out, column)[row_of[codes[has]]])
 
 
+class KindCalls(NamedTuple):
+    """The calls of a shard of one kind of history, as the kernel takes them.
+
+    Attributes:
+        packed: the calls of all sides, one side after the other. The row of a call is its place in its side.
+        ids: the ids of the calls of each side.
+        order: the calls of the first side in order of start.
+    """
+
+    packed: Packed
+    ids: list[Array]
+    order: Array
+
+
+def kind_calls(kind: Kind, sides: Sequence[pa.Table]) -> KindCalls:
+    """Returns the calls of a shard.
+
+    Args:
+        sides: all rows of the shard, of each stage of `inputs_of`; for numbers the second one may be missing.
+    """
+    records, outgoing = copied_cells(*(side["record"] for side in sides)), sides[0].num_rows
+    if kind is NUMBER:
+        codes, keys = dense_codes(*(side[party] for party in ("caller", "callee") for side in sides))
+        owners = codes.reshape(2, -1).T.copy()
+        records[:, PARTIES] = owners[:, 0].astype(np.int64) << 32 | owners[:, 1]
+        owners[:outgoing, 1] = owners[outgoing:, 0] = NONE
+    else:
+        owners, keys = dense_codes(sides[0]["key"])
+    ids = np.split(records[:, ROW].copy(), [outgoing])
+    order, tied = start_order(records[:outgoing])
+    if kind is NUMBER:  # records of groups are settled
+        settle_repeats(records[:outgoing], tied)
+        settle_repeats(records[outgoing:], start_order(records[outgoing:])[1])
+    # The callers' values of a call and the callees' values of another one share a row: they are in other columns.
+    records[:, ROW] = np.concatenate([np.arange(len(rows)) for rows in ids])
+    owned, of_keys = {kind.name: owners.reshape(-1)}, {kind.name: len(keys)}
+    all_in_order = order if len(sides) == 1 else start_order(records)[0]
+    return KindCalls(Packed(records.reshape(-1), all_in_order, owned, of_keys), ids, order)
+
+
 def role_values(kind: Kind, sides: Sequence[pa.Table], names: tuple[str, ...]) -> Iterator[Parcel]:
     """Sends the values that the keys of a shard add to their calls to the homes of the calls.
 
@@ -120,30 +160,23 @@ def role_values(kind: Kind, sides: Sequence[pa.Table], names: tuple[str, ...]) -
         sides: all rows of the shard, of each stage of `inputs_of`.
     """
     features = tuple(feature for feature in select_features(names) if feature.role in kind.roles)
-    records = np.concatenate([from_cells(side["record"], np.int64) for side in sides])
-    if kind is NUMBER:
-        codes, keys = dense_codes(*(side[party] for party in ("caller", "callee") for side in sides))
-        owners, outgoing = codes.reshape(2, -1).T.copy(), sides[0].num_rows
-        records[:, PARTIES] = owners[:, 0].astype(np.int64) << 32 | owners[:, 1]
-        owners[:outgoing, 1] = owners[outgoing:, 0] = NONE
-    else:
-        owners, keys = dense_codes(sides[0]["key"])
-    ids = np.split(records[:, ROW].copy(), [sides[0].num_rows])
-    if kind is NUMBER:  # records of groups are settled
-        for side in np.split(records, [sides[0].num_rows]):
-            settle_repeats(side, start_order(side)[1])
-    # The callers' values of a call and the callees' values of another one share a row: they are in other columns.
-    records[:, ROW] = np.concatenate([np.arange(side.num_rows) for side in sides])
+    calls = kind_calls(kind, sides)
     parts = [
         (role, side, rows)
-        for role, side, rows in zip(kind.roles, sides, ids, strict=False)
+        for role, side, rows in zip(kind.roles, sides, calls.ids, strict=False)
         if first_column(role, features) >= 0
     ]
-    count = max((len(rows) for _, _, rows in parts), default=0)
-    values = _replayed(kind, _packed(records, owners, kind, len(keys)), features, count)
+    values = np.empty((max((len(rows) for _, _, rows in parts), default=0), len(features)))
+    write_values(kind, calls.packed, features, values)
     for role, side, rows in parts:
         cells = to_cells(values[: len(rows), role_columns(role, features)])
         yield Parcel(values_stage(role), {"row": pa.array(rows), "values": cells}, side["home"].to_numpy())
+
+
+def write_values(kind: Kind, calls: Packed, features: tuple[Feature, ...], values: Array) -> None:
+    """Writes features of one kind into the first columns of the rows of their calls."""
+    for task in pass_tasks(group_calls(kind, calls, features), calls, values, 1):
+        task()
 
 
 def role_columns(role: str, features: tuple[Feature, ...]) -> slice:
@@ -158,25 +191,32 @@ def joined_vectors(rows: Array, names: tuple[str, ...], values: Iterable[tuple[s
     Args:
         rows: ids of the calls, ascending.
         names: names of the features.
-        values: roles, and all rows that `role_values` sent for them. A call without a trunk or device has none: its
-            features are NaN.
+        values: roles, and all rows that `role_values` sent for them.
     """
-    features = select_features(names)
-    vectors = np.full((len(rows), len(features)), np.nan)
+    vectors = np.empty((len(rows), len(select_features(names))))
+    absent = [role for kind in KINDS for role in kind.roles]
     for role, received in values:
-        place = np.searchsorted(rows, received["row"].to_numpy())
-        vectors[place, role_columns(role, features)] = from_cells(received["values"], np.float64)
+        join_values(vectors, role, rows, names, received.to_batches())
+        absent.remove(role)
+    for role in absent:
+        join_values(vectors, role, rows, names, ())
     return vectors
 
 
-def _packed(records: Array, owners: Array, kind: Kind, keys: int) -> Packed:
-    """Returns the calls of one kind of history in the form that the kernel takes."""
-    return Packed(records.reshape(-1), start_order(records)[0], {kind.name: owners.reshape(-1)}, {kind.name: keys})
+def join_values(
+    vectors: Array, role: str, rows: Array, names: tuple[str, ...], values: Iterable[pa.RecordBatch]
+) -> None:
+    """Writes the values of a role into their columns of vectors.
 
-
-def _replayed(kind: Kind, calls: Packed, features: tuple[Feature, ...], rows: int) -> Array:
-    """Returns the values of the numbered rows, for features of one kind."""
-    values = np.empty((rows, len(features)))
-    for task in pass_tasks(group_calls(kind, calls, features), calls, values, 1):
-        task()
-    return values
+    Args:
+        rows: ids of the calls, ascending.
+        names: names of all features.
+        values: all rows that `role_values` sent for the role. A call without a trunk or device has none: its features
+            are NaN.
+    """
+    columns, missing = vectors[:, role_columns(role, select_features(names))], np.ones(len(rows), dtype=bool)
+    for batch in values:
+        place = np.searchsorted(rows, batch["row"].to_numpy())
+        columns[place] = from_cells(batch["values"], np.float64)
+        missing[place] = False
+    columns[missing] = np.nan

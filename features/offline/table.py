@@ -129,11 +129,16 @@ def group_calls(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Gro
     owners = calls.owners[kind.name]
     if kind is NUMBER and not any(feature.reads_incoming for feature in features):
         owners = np.ascontiguousarray(owners[::2])
-    offsets = np.zeros(calls.keys[kind.name] + 1, dtype=np.int64)
-    views = np.empty(np.count_nonzero(owners >= 0), dtype=np.int64)
     width = len(owners) // max(len(calls.order), 1)
-    shared_functions()["group_views"](width, order=calls.order, owners=owners, offsets=offsets, views=views)
-    return Grouped(engine, views, offsets)
+    return Grouped(engine, *grouped_views(width, calls.order, owners, calls.keys[kind.name]))
+
+
+def grouped_views(width: int, order: Array, owners: Array, keys: int) -> tuple[Array, Array]:
+    """Returns the views and the offsets of calls with `width` owners each, as in `Grouped`."""
+    offsets = np.zeros(keys + 1, dtype=np.int64)
+    views = np.empty(np.count_nonzero(owners >= 0), dtype=np.int64)
+    shared_functions()["group_views"](width, order=order, owners=owners, offsets=offsets, views=views)
+    return views, offsets
 
 
 def pass_tasks(

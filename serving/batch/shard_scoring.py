@@ -74,9 +74,11 @@ class Job:
 
 def score_shard(plan: Plan, job: Job, shard: int) -> None:
     """Scores the calls of a shard of callers and writes their verdicts, by span of time."""
-    calls, numbers, covered = calls_to_score(plan, job, shard)
-    keyed = keyed_columns(calls, ALONE if job.scorer.registers is job.complaints is None else JOINED)
-    scores, abstaining, details = score_rows(job, calls, keyed, covered, shift_of_file(plan, job))
+    shift = shift_of_file(plan, job)
+    with shard_vectors(plan, shard) as vectors:
+        calls, numbers, covered = calls_to_score(job, vectors)
+        keyed = keyed_columns(calls, ALONE if job.scorer.registers is job.complaints is None else JOINED)
+        scores, abstaining, details = score_rows(job, calls, keyed, covered, shift)
     counts = verdict_counts(scores, keyed) | {
         "unscored": int(np.isnan(scores.raw).sum()),
         "filling": int(np.count_nonzero(~covered)),
@@ -93,9 +95,8 @@ def score_shard(plan: Plan, job: Job, shard: int) -> None:
     write_parts(rows, spans, job.spans, path, compression=plan.compression, notes=notes)
 
 
-def calls_to_score(plan: Plan, job: Job, shard: int) -> tuple[ShardVectors, Array, Array]:
+def calls_to_score(job: Job, calls: ShardVectors) -> tuple[ShardVectors, Array, Array]:
     """Returns the calls of a shard but those of the history, their rows in the input, and whether each is covered."""
-    calls = shard_vectors(plan, shard)
     numbers = calls.rows + 1 if job.numbers is None else job.numbers[calls.rows]
     if (numbers <= 0).any():
         calls, numbers = selected(calls, numbers > 0), numbers[numbers > 0]
@@ -124,10 +125,10 @@ def sampled_rows(plan: Plan, job: Job, shard: int, step: int) -> Array:
 
     The rows are those of the file, so that the number of shards makes no difference.
     """
-    calls = shard_vectors(plan, shard)
-    covered = covered_rows(calls.start, job.days, job.scorer.policy.history_days)
-    some = selected(calls, covered & (calls.rows % step == 0))
-    return np.concatenate(columns_of(job, some, keyed_columns(some, JOINED)), axis=1)
+    with shard_vectors(plan, shard) as calls:
+        covered = covered_rows(calls.start, job.days, job.scorer.policy.history_days)
+        some = selected(calls, covered & (calls.rows % step == 0))
+        return np.concatenate(columns_of(job, some, keyed_columns(some, JOINED)), axis=1)
 
 
 def selected(calls: ShardVectors, chosen: Array) -> ShardVectors:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
 from types import SimpleNamespace
@@ -175,6 +176,7 @@ def test_a_keyed_file_needs_no_order(site, tmp_path):
 
 RUN = """
 import json, resource, sys
+from contextlib import nullcontext
 from pathlib import Path
 from callsieve.features.files.progress import silent
 from callsieve.features.intake import number_memory
@@ -263,6 +265,7 @@ PROGRAM = """
 import sys
 
 import pytest
+from contextlib import nullcontext
 from pathlib import Path
 
 from callsieve.serving.batch.call_files import CallFile
@@ -315,7 +318,8 @@ def test_the_sample_that_shows_the_level_does_not_depend_on_the_number_of_shards
     def shard_of_rows(_plan, shard):
         rows = np.random.default_rng(1).permutation(60)[shard::count]
         parties = pa.table({"caller": rows})
-        return ShardVectors(rows, start[rows], parties, np.repeat(rows[:, None], len(NAMES), axis=1), rows[:0])
+        vectors = np.repeat(rows[:, None], len(NAMES), axis=1)
+        return nullcontext(ShardVectors(rows, start[rows], parties, vectors, rows[:0]))
 
     monkeypatch.setattr(shard_scoring, "shard_vectors", shard_of_rows)
     monkeypatch.setattr(shard_scoring, "keyed_columns", lambda *_: None)
