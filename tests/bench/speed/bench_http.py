@@ -5,14 +5,15 @@ python -m tests.bench.speed.bench_http [--connections 1,16,64] [--seconds 5] [--
 
 Needs Debian's package wrk. The server runs on the first core and wrk on the second. All servers are uvicorn as in
 `serving/http/server.py`, the empty one with httptools, as the service, and with h11. One caller in a hundred makes
-half of the calls. The small model of the tests has a threshold that no call reaches, because other verdicts than
-"pass" also have reasons, see bench_forest. In the last row the deadline is 1 ms and nearly all calls are shed; the few
-others are taken to cost as much as a call in the row before.
+half of the calls. The shipped model scores them, under a policy without actions, because other verdicts than "pass"
+also have reasons, see bench_forest. In the last row the deadline is 1 ms and nearly all calls are shed; the few others
+are taken to cost as much as a call in the row before.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,13 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from callsieve.serving.bundle.metadata import Band
+from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from tests.bench.harness import memory, parser_of, processor_seconds, run_wrk, show
 from tests.support import http_service
-from tests.support import small_bundle as small
 
 SHEDDING = 300  # connections
-THRESHOLDS = (Band("certified", 50.0, small.certificate(), {}),)
 SCRIPT = """
 math.randomseed({seed})
 local start = {start}
@@ -68,7 +67,9 @@ def main() -> None:
 
 def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns a row for each server and number of connections."""
-    keys = http_service.write_service_files(folder / "service", 'certified = "block"\n', thresholds=THRESHOLDS)
+    keys = http_service.write_service_files(folder / "service", "")
+    shutil.copytree(SHIPPED_BUNDLE, folder / "service" / "bundle", dirs_exist_ok=True)
+    shutil.copy(SHIPPED_SIGNER, folder / "service" / "signer.pub")
     connections = [int(count) for count in options.connections.split(",")]
     rows = []
     port, start = http_service.free_port(), time.time() - 3000

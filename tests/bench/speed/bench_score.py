@@ -1,18 +1,19 @@
 """Measures `callsieve score` on a CSV file of raw call records, in units of LightGBM's prediction of one row.
 
-python -m tests.bench.speed.bench_score [--calls 5000000] [--subscribers 45000] [--days 35] [--trees 930] [--leaves 15]
-    [--threads 2] [--seed 32] [--json]
+python -m tests.bench.speed.bench_score [--calls 5000000] [--subscribers 45000] [--days 35] [--threads 2] [--seed 32]
+    [--json]
 
-A simulated world is written as CSV, and a model of the shape of the shipped one is trained on its own vectors. The
-command runs in a process of its own; it writes verdicts. Calls that are `filling` are read and have features, but the
-model does not score them. Processor time includes the start of the program. Before and after it, LightGBM predicts the
-same kind of rows on one thread. The times of the steps are of the command's progress. Other work on shared cores makes
-all of these slower, so look at the ratio. Run by hand; no test looks at a clock.
+A simulated world is written as CSV, and the shipped model scores it. The command runs in a process of its own; it
+writes verdicts, with the reasons of the calls that the model labels. Calls that are `filling` are read and have
+features, but the model does not score them. Processor time includes the start of the program. Before and after it,
+LightGBM predicts the same kind of rows on one thread. The times of the steps are of the command's progress. Other work
+on shared cores makes all of these slower, so look at the ratio. Run by hand; no test looks at a clock.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -23,17 +24,18 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from callsieve.features.catalogue import NAMES
 from callsieve.features.intake.intake import Intake
 from callsieve.features.offline.table import vectors
+from callsieve.features.online.feeds import COMPLETE
+from callsieve.serving import Scorer, read_public_key
+from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.world import simulate
 from tests.bench.harness import best, figures_of, parser_of, show
 from tests.support import real_bundle
-from tests.support import small_bundle as small
 from tests.support.calls.worlds import scenario_of
 
-LEARNED, PREDICTED = 100_000, 20_000
+FIRST, PREDICTED = 100_000, 20_000
 SCORE = """
 import json, resource, sys, time
 from pathlib import Path
@@ -65,13 +67,11 @@ def write_inputs(folder: Path, options: Any) -> np.ndarray:
     pyarrow.csv.write_csv(records, folder / "calls.csv")
     declare(folder, "simulated switch", "none needed", ["scoring"], "2999-12-31")
     real_bundle.NUMBER_KEY.write(folder / "number.key")
-    rows = vectors(Intake(real_bundle.NUMBER_KEY).table(records.slice(0, LEARNED)), threads=options.threads)
-    risk = np.log1p(np.nan_to_num(rows)) @ np.random.default_rng(options.seed).normal(size=len(NAMES))
-    nuisance = (risk > np.quantile(risk, 0.9)).astype(int)
-    shape = {"num_leaves": options.leaves, "learning_rate": 0.03, "num_threads": options.threads}
-    text = small.train_text(rows, nuisance, NAMES, real_bundle.CATEGORICAL, options.trees, **shape)
-    real_bundle.write_own_signed(folder, text, rows[:8])
-    return np.ascontiguousarray(rows[-PREDICTED:])
+    shutil.copytree(SHIPPED_BUNDLE, folder / "bundle")
+    shutil.copy(SHIPPED_SIGNER, folder / "signer.pub")
+    scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / "signer.pub")])
+    rows = vectors(Intake(real_bundle.NUMBER_KEY).table(records.slice(0, FIRST)), threads=options.threads)
+    return scorer.model_input.rows(rows[-PREDICTED:], COMPLETE)
 
 
 def predicted(folder: Path, rows: np.ndarray) -> float:
@@ -107,7 +107,7 @@ def measured(folder: Path, options: Any) -> dict[str, Any]:
 
 def main() -> None:
     """Prints the figures."""
-    defaults = {"calls": 5_000_000, "subscribers": 45_000, "days": 35, "trees": 930, "leaves": 15}
+    defaults = {"calls": 5_000_000, "subscribers": 45_000, "days": 35}
     options = parser_of(__doc__, **defaults, threads=os.cpu_count() or 1, seed=32, json=False).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measured(Path(folder), options)
