@@ -52,7 +52,7 @@ LATE, PARTIES, PACKED_FACTS, ROW = range(4, 8)
 HALF = (1 << 32) - 1
 # A key's copy of its records is split in two: the fields of a call in `windows.py`, and the REST.
 REST = RECORD - FIELDS
-# Records are prefetched this many steps ahead, about the latency of memory; rows of `out` fewer, as steps take longer.
+# Records are prefetched this many steps ahead, about the latency of memory; rows and notes fewer, as steps take longer.
 AHEAD, SOON = 32, 3
 OUT_LINE = 8  # values in a cache line
 SPARSE = 1024  # least slots of the hash table of calls with the same start
@@ -271,14 +271,13 @@ def emit_alone(origin: int, count: int, width: int, column: int, t: Memory) -> N
 def gather_records(origin: int, count: int, t: Memory) -> None:
     """Copies the records of a key into contiguous arrays; in a group, the other party is the caller.
 
-    Records and notes are scattered in memory. This loop has no dependencies between its steps, so it is the only place
-    that reads records, and it prefetches the notes that are written later.
+    Records are scattered in memory. This loop has no dependencies between its steps, so it is the only place that reads
+    records.
     """
     views = t.views
     records = t.records
     calls = t.calls
     rest = t.rest
-    notes = t.notes
     for i in range(count):
         if origin + i + AHEAD < len(views):
             prefetch(records, (views[origin + i + AHEAD] >> 1) * RECORD)
@@ -289,9 +288,6 @@ def gather_records(origin: int, count: int, t: Memory) -> None:
         for k in range(REST):
             rest[i * REST + k] = records[record + FIELDS + k]
         t.directions[i] = direction
-        row = rest[i * REST + ROW - FIELDS]
-        if len(notes) > 0 and row >= 0 and (STREAMS == 2 or direction == 1):
-            prefetch(notes, row * NOTES)
         parties = rest[i * REST + PARTIES - FIELDS]
         t.others[i] = parties & HALF if STREAMS == 4 and direction == 0 else parties >> 32
 
@@ -360,7 +356,7 @@ def replay(first: int, last: int, width: int, out_column: int, in_column: int, t
 
 
 def prefetch_values(i: int, width: int, column: int, t: Memory) -> None:
-    """Prefetches the rest of the row of record `i` of a key, if it is an outgoing call without a note."""
+    """Prefetches what record `i` of a key writes: the rest of its row, or its note."""
     row = t.rest[i * REST + ROW - FIELDS]
     if row >= 0 and column >= 0 and t.directions[i] == 0 and (STREAMS == 4 or len(t.notes) == 0):
         last = (row + 1) * width - 1
@@ -369,6 +365,8 @@ def prefetch_values(i: int, width: int, column: int, t: Memory) -> None:
             prefetch(t.out, place)
             place += OUT_LINE
         prefetch(t.out, last)
+    elif row >= 0 and len(t.notes) > 0:
+        prefetch(t.notes, row * NOTES)
 
 
 def await_events(i: int, waiting: int, t: Memory) -> int:
