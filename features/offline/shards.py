@@ -35,6 +35,8 @@ MANIFEST = "_manifest.json"
 GIB = 1 << 30
 TAIL = 1 << 20
 MOST_ROWS, MOST_SHARDS = 1 << 19, 1 << 16  # rows of a chunk, number of shards
+# Small chunks reuse their memory. Above so many chunks they grow, because each is a file.
+SMALL_CHUNK, SMALL_CHUNKS = 1 << 17, 1 << 6
 Task = Callable[[], None]
 
 # Relative cost of a call in each stage; 1 in the others.
@@ -127,7 +129,7 @@ def open_plan(
     if manifest is not None:
         return Plan(folder, names, rows, manifest["chunk"], manifest["shards"])
     thread_memory = (memory - BASE_BYTES) // threads
-    chunk = min(max(thread_memory // CHUNK_BYTES, 1 << 12), MOST_ROWS)
+    chunk = min(max(thread_memory // CHUNK_BYTES, 1 << 12), max(SMALL_CHUNK, rows // SMALL_CHUNKS), MOST_ROWS)
     least = min(THREAD_SHARDS * threads, rows // FEWEST_CALLS) or 1
     by_memory = -(-rows * (CALL_BYTES + VALUE_BYTES * len(names)) // thread_memory)
     shards = min(max(by_memory, least), MOST_SHARDS)

@@ -129,6 +129,13 @@ def test_a_file_has_shards_for_all_threads(monkeypatch, tmp_path, rows, threads,
     assert shards.open_plan(path, tmp_path / "out", NAMES, 32 * GIB, threads).shards == count
 
 
+@pytest.mark.parametrize(("rows", "chunk"), [(10**6, 1 << 17), (16_000_000, 250_000), (10**8, 1 << 19)])
+def test_chunks_grow_when_there_are_many(monkeypatch, tmp_path, rows, chunk):
+    monkeypatch.setattr(shards, "count_rows", lambda _: rows)
+    pq.write_table(pa.table({"start": [0]}), path := tmp_path / "calls.parquet")
+    assert shards.open_plan(path, tmp_path / "out", NAMES, 32 * GIB, 2).chunk == chunk
+
+
 def test_a_file_without_calls_gives_no_rows(world_folder, tmp_path):
     pq.write_table(pq.read_table(world_folder / "calls.parquet").slice(0, 0), tmp_path / "calls.parquet")
     assert write_shards(tmp_path / "calls.parquet", tmp_path / "out")["calls"] == 0
