@@ -129,17 +129,22 @@ def _dialled(
 
 def _rank(numbers: NumberCache, caller: Ints, callee: Ints, start: Ints) -> tuple[Ints, Ints]:
     """Returns the first record of each call, and the order of calls by caller, start and the callee's token."""
-    token = numbers.facts()["token"][callee]
-    order = np.lexsort((token, start, caller))
-    tied = (caller[order[1:]] == caller[order[:-1]]) & (start[order[1:]] == start[order[:-1]])
-    first = np.arange(len(order))
-    first[1:][tied & (token[order[1:]] == token[order[:-1]])] = 0
-    originals = np.empty_like(order)
-    originals[order] = order[np.maximum.accumulate(first)]
-    codes = np.unique(token[np.concatenate((order[1:][tied], order[:-1][tied]))])
-    texts, place = list(numbers.tokens), np.zeros(len(numbers.tokens), dtype=np.int64)
-    place[sorted(codes.tolist(), key=texts.__getitem__)] = np.arange(len(codes))
-    return originals, np.lexsort((place[token], start, caller))
+    order = np.argsort(start, kind="stable")
+    order = order[_stable_order(caller[order])]
+    same = (caller[order[1:]] == caller[order[:-1]]) & (start[order[1:]] == start[order[:-1]])
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    rows = order[tied]
+    codes, token = np.unique(numbers.facts()["token"][callee[rows]], return_inverse=True)
+    texts, place = list(numbers.tokens), np.zeros(len(codes), dtype=np.int64)
+    place[sorted(range(len(codes)), key=lambda code: texts[codes[code]])] = np.arange(len(codes))
+    order[tied] = rows = rows[np.lexsort((place[token], start[rows], caller[rows]))]
+    token = numbers.facts()["token"][callee[rows]]
+    again = (caller[rows[1:]] == caller[rows[:-1]]) & (start[rows[1:]] == start[rows[:-1]]) & (token[1:] == token[:-1])
+    first = np.arange(len(rows))
+    first[1:][again] = 0
+    originals = np.arange(len(order))
+    originals[rows] = rows[np.maximum.accumulate(first)]
+    return originals, order
 
 
 def _ends(keys: Ints) -> Ints:
