@@ -3,14 +3,14 @@
 Repeated rows and dialling distances are looked for among the calls of one caller. So the calls as written are first
 sent to shards by caller (`SealedShards`), and then keyed shard by shard. Numbers as written must not be read by anybody
 from a disk. So the rows are encrypted under a random key that is only in memory, in a file without a name, which
-vanishes with the process.
+vanishes with the process. The calls of a file that fills only one shard stay in memory.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Self
 
@@ -72,18 +72,21 @@ def write_keyed(
         ValueError: in one line, for faults of the file, if all rows are invalid, or an invalid row if `strict`.
     """
     layout = read_layout(layout_name, zone)
-    intake = intake_of(layout, key)
+    intake, count = intake_of(layout, key), count_shards(path)
     with (
         Quarantine(path.name, layout, quarantine, key, strict=strict) as invalid,
-        SealedShards(out.parent, count_shards(path), COLUMNS, TEXTS) as sealed,
+        SealedShards(out.parent, count, COLUMNS, TEXTS) as sealed,
     ):
         share = READING if history is None else READING / 2
         read = read_batches(path, layout, invalid, progress=lambda done, size: progress("read", share * done / size))
-        for calls in chunks(read):
-            sealed.add(calls, caller_shards(intake, calls["caller"], len(sealed)))
-        for calls in chunks(() if history is None else earlier_calls(history, layout)):
-            sealed.add(calls, caller_shards(intake, calls["caller"], len(sealed)))
-        write_groups(keyed_shards(sealed, layout, invalid, intake, progress), out)
+        parts = chain(chunks(read), chunks(() if history is None else earlier_calls(history, layout)))
+        if count == 1:
+            shards: Iterable[pa.Table] = [concatenated([COLUMNS.empty_table(), *parts])]
+        else:
+            for calls in parts:
+                sealed.add(calls, caller_shards(intake, calls["caller"], count))
+            shards = one_ahead(sealed.read, range(count))
+        write_groups(keyed_shards(shards, count, layout, invalid, intake, progress), out)
         if refused is not None:
             write_refused(invalid, refused)
     with pq.ParquetFile(out) as written:
@@ -139,21 +142,26 @@ def caller_shards(intake: Intake, callers: pa.ChunkedArray, shards: int) -> Arra
 
 
 def keyed_shards(
-    sealed: SealedShards, layout: Layout, invalid: Quarantine, intake: Intake, progress: Progress
+    shards: Iterable[pa.Table], count: int, layout: Layout, invalid: Quarantine, intake: Intake, progress: Progress
 ) -> Iterator[pa.Table]:
-    """Yields the keyed calls of each shard in order of start; while a shard is keyed, the next one is read."""
-    for shard, rows in enumerate(one_ahead(sealed.read, range(len(sealed)))):
+    """Yields the keyed calls of each of `count` shards in order of start."""
+    for shard, rows in enumerate(shards):
         calls = rows.rename_columns([*CALL_COLUMNS, CALL])
         own = pc.greater(calls[CALL], 0)
         earlier, calls = calls.filter(pc.invert(own)), calls.filter(own)
         calls = without_duplicates(calls, calls[CALL].to_numpy(), layout, invalid)
         if earlier.num_rows:
-            calls = pa.concat_tables([calls, earlier]).unify_dictionaries().combine_chunks()
+            calls = concatenated([calls, earlier])
             again = Quarantine("", layout, None, None, strict=False)  # calls of both files are no fault
             calls = without_duplicates(calls, calls[CALL].to_numpy(), layout, again)
         intake.forget_calls()  # no caller of this shard has called before
         yield intake.table(calls.sort_by("start"))
-        progress("key", READING + (1 - READING) * (shard + 1) / len(sealed))
+        progress("key", READING + (1 - READING) * (shard + 1) / count)
+
+
+def concatenated(tables: list[pa.Table]) -> pa.Table:
+    """Returns the rows of tables in one chunk, with one dictionary a column."""
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
 class SealedShards:
@@ -210,7 +218,7 @@ class SealedShards:
             tables.append(pa.ipc.open_stream(data).read_all())
         if not tables:
             return self._columns.empty_table()
-        rows = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+        rows = concatenated(tables)
         for name in self._texts:
             place = rows.schema.get_field_index(name)
             rows = rows.set_column(place, name, rows.column(place).dictionary_encode().combine_chunks())
