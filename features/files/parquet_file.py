@@ -38,11 +38,19 @@ def parquet_errors(path: Path, rows: str = "keyed calls") -> Iterator[None]:
 
 
 def write_groups(tables: Iterator[pa.Table], out: Path, *, compression: str = "lz4") -> None:
-    """Writes tables, at least one, to one Parquet file, atomically."""
+    """Writes tables, at least one, to one Parquet file, atomically.
+
+    Two options halve the time of keyed calls: whole numbers have no dictionaries, which Parquet would start and give
+    up; and the least and greatest words of a dictionary are not looked for, because they are useless.
+    """
     first = next(tables)
+    options = {
+        "use_dictionary": [field.name for field in first.schema if not pa.types.is_integer(field.type)],
+        "write_statistics": [field.name for field in first.schema if not pa.types.is_dictionary(field.type)],
+    }
     with (
         atomic_path(out) as part,
-        pq.ParquetWriter(part, first.schema, compression=compression, write_page_checksum=True) as file,
+        pq.ParquetWriter(part, first.schema, compression=compression, write_page_checksum=True, **options) as file,
     ):
         for table in chain([first], tables):
             file.write_table(table, row_group_size=GROUP_ROWS)
