@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from callsieve.features.catalogue import NAMES, OWN, own_columns
 from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.files.atomic import locked_folder
+from callsieve.features.files.parquet_file import GROUP_ROWS
 from callsieve.features.files.progress import Progress, steps
 from callsieve.features.offline.shards import open_plan, run
 from callsieve.features.offline.shuffle import read_notes
@@ -145,7 +146,7 @@ def work_folder(out: Path | None) -> Iterator[Path]:
 def feed_of_file(calls: Path) -> str:
     """Returns the feed of a Parquet file of keyed calls."""
     with pq.ParquetFile(calls, pre_buffer=False) as file:
-        return feed_of_batches(lambda: file.iter_batches(columns=list(COLUMNS)), file.metadata.num_rows)
+        return feed_of_batches(lambda: file.iter_batches(GROUP_ROWS, columns=list(COLUMNS)), file.metadata.num_rows)
 
 
 def matched_complaints(calls: Path, complaints: Path) -> pa.Table:
