@@ -154,7 +154,7 @@ def _milliseconds(column: pa.Array, layout: Layout) -> Floats:
         for pattern, zone in patterns.get(name, ()):
             if not unread:
                 break
-            like = pc.match_substring_regex(column, pattern).fill_null(False)
+            like = _like(column, pattern)
             texts = column.filter(like)
             unread -= len(texts)
             if len(texts) and name == "unix":
@@ -163,6 +163,24 @@ def _milliseconds(column: pa.Array, layout: Layout) -> Floats:
                 instants = _cast(texts, pa.timestamp("us", zone))
                 at[like.to_numpy(zero_copy_only=False)] = _instants(instants, layout)
     return at
+
+
+def _like(texts: pa.Array, pattern: str) -> pa.Array:
+    """Returns which texts match a pattern of digits and marks; for texts of one shape, the first one answers."""
+    if not texts.null_count and _have_one_shape(texts):
+        return pa.repeat(pc.match_substring_regex(texts[:1], pattern)[0], len(texts))
+    return pc.match_substring_regex(texts, pattern).fill_null(False)
+
+
+def _have_one_shape(texts: pa.Array) -> bool:
+    """Returns whether all texts, none null, have digits in the same places and are equal elsewhere."""
+    _, offsets, data = texts.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[texts.offset :][: len(texts) + 1]
+    if not bounds[-1] - bounds[0] or np.any(np.diff(bounds) != bounds[1] - bounds[0]):
+        return False
+    letters = np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]].reshape(len(texts), -1)
+    are_digits = letters - np.uint8(ord("0")) < 10
+    return bool(np.all((are_digits & are_digits[0]) | (letters == letters[0])))
 
 
 def _parsed(texts: pa.Array, form: str) -> pa.Array:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import keyed_calls, read_keyed
 from callsieve.features.intake.text_columns import drop_unused_words
 from callsieve.features.keys.tokens import Key, is_token
-from callsieve.features.reading import call_files, delimited
+from callsieve.features.reading import call_files, checked_cells, delimited
 from callsieve.features.reading.call_files import read_calls, write_table
 from callsieve.features.reading.layouts import read_layout
 from callsieve.features.records import (
@@ -270,6 +271,17 @@ def test_times_are_read_as_the_layout_says_they_are_written(tmp_path):
     seconds = [start.second for start in result.table["start"].to_pylist()]
     assert (seconds, result.quarantined) == ([9, 0, 1], {"bad_time": 3})
     assert result.table["start"][0].as_py() == datetime(2025, 3, 1, 0, 0, 9, tzinfo=UTC)
+
+
+TIME = st.sampled_from(["2025-03-01 08:00:01", "2025-03-01T08:00:01", "2025-03-01 08:00:0x", "2025-03-01", "", "９"])
+
+
+@given(TIME | st.none(), st.lists(TIME | st.none(), max_size=3), st.integers(0, 2))
+def test_texts_of_one_shape_match_a_pattern_as_each_of_them_does(first, more, cut):
+    texts = [first] * 3 + more
+    likes = checked_cells._like(pa.array(texts, pa.string())[cut:], checked_cells._LOCAL)
+    expected = [text is not None and re.search(checked_cells._LOCAL, text, re.ASCII) is not None for text in texts]
+    assert likes.to_pylist() == expected[cut:]
 
 
 @pytest.mark.parametrize(("unit", "rows"), [(1, 100), (1000, 99)])
