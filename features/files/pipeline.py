@@ -1,11 +1,12 @@
-"""Pipelines of two steps on two threads."""
+"""Work on several threads: pipelines of two steps, and tasks side by side."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,3 +28,20 @@ def one_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iter
                 yield started.popleft().result()
         while started:
             yield started.popleft().result()
+
+
+@contextmanager
+def workers(threads: int) -> Iterator[Callable[[Iterable[Callable[[], Any]]], list[Any]]]:
+    """Yields a function that runs tasks on threads and returns their results in order; a single thread is the caller's.
+
+    A pool of joblib would look for results every 10 ms: a small table would take several times as long.
+
+    >>> with workers(2) as run:
+    ...     run([dict, list])
+    [{}, []]
+    """
+    if threads == 1:
+        yield lambda tasks: [task() for task in tasks]
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield lambda tasks: list(pool.map(lambda task: task(), tasks))

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue.feature import CALL_FACTS
 from callsieve.features.codegen.compiled_library import shared_functions
+from callsieve.features.files.pipeline import workers
 from callsieve.features.intake.keyed_table import check_table
 from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.kernel import table_pass, windows
@@ -71,11 +72,9 @@ def read_records(calls: pa.Table, threads: int, kinds: Iterable[str] = ()) -> tu
     if missing:
         raise ValueError(f"calls: expected the columns of a keyed table, {', '.join(missing)} missing")
     count, grouping = calls.num_rows, tuple(kinds)
-    import joblib  # a service that fills its memory has no joblib
-
-    with joblib.Parallel(threads, require="sharedmem") as parallel:
+    with workers(threads) as run:
         read = column_readers(calls) | {kind: partial(group_codes, calls[GROUP_COLUMNS[kind]]) for kind in grouping}
-        arrays = dict(zip(read, parallel(joblib.delayed(reader)() for reader in read.values()), strict=True))
+        arrays = dict(zip(read, run(read.values()), strict=True))
         events = np.concatenate([arrays[name] for name in ("outcome", "released_by", "hour", "step", "same_region")])
         call_facts = np.concatenate([arrays[name] for name in CALL_FACTS])
         columns = {name: arrays[name] for name in ("start", "ring", "talk", "recorded", "day")}
@@ -83,7 +82,7 @@ def read_records(calls: pa.Table, threads: int, kinds: Iterable[str] = ()) -> tu
         records = cache_aligned(count * table_pass.RECORD)
         fill = shared_functions()["fill_records"]
         bounds = pairwise(np.linspace(0, count, threads + 1).astype(int).tolist())
-        parallel(joblib.delayed(fill)(first, last, **columns, records=records) for first, last in bounds)
+        run([partial(fill, first, last, **columns, records=records) for first, last in bounds])
     return records, {name: arrays[name] for name in ("parties", "start", *grouping)}
 
 

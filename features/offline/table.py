@@ -21,6 +21,7 @@ from callsieve.features.catalogue import BY_NAME, NAMES, select_features
 from callsieve.features.catalogue.feature import Feature
 from callsieve.features.codegen.compiled_library import shared_functions, table_engine
 from callsieve.features.codegen.feature_program import KINDS, NUMBER, Kind, first_column
+from callsieve.features.files.pipeline import workers
 from callsieve.features.kernel import table_pass, windows
 
 from .packing import Packed, cache_aligned, pack_calls
@@ -87,27 +88,22 @@ def fill_vectors(calls: Packed, numbers: Grouped, features: tuple[Feature, ...],
     Args:
         features: the features of the columns, in order.
     """
-    out = np.empty((count, len(features)))
-    tasks, noted = [], []
-    for kind in KINDS:
-        if not any(feature.role in kind.roles for feature in features):
-            continue
-        groups = numbers if kind is NUMBER else group_calls(kind, calls, features)
-        notes = NO_NOTES
-        if first_column(kind.roles[-1], features) >= 0:
-            notes = blank_notes(groups.engine.NOTES * count)
-            noted.append((groups.engine, notes))
-        if kind is not NUMBER:
-            rows = row_indices(calls)[calls.owners[kind.name] < 0]
-            notes[rows[rows >= 0] * groups.engine.NOTES] = windows.NONE
-        tasks += pass_tasks(groups, calls, out, threads, notes)
-    # Threads suffice: the compiled kernel releases the GIL.
-    import joblib  # a service that fills its memory has no joblib
-
-    with joblib.Parallel(threads, require="sharedmem") as parallel:
-        parallel(joblib.delayed(task)() for task in tasks)
-        bounds = range(0, count, -(-count // (PARTS_PER_THREAD * threads)) or 1)
-        parallel(joblib.delayed(emit_all_notes)(first, min(first + bounds.step, count), noted, out) for first in bounds)
+    out, notes = np.empty((count, len(features))), NO_NOTES
+    parts = list(pairwise(np.linspace(0, count, PARTS_PER_THREAD * threads + 1).astype(int).tolist()))
+    with workers(threads) as run:  # threads suffice: the compiled kernel releases the GIL
+        for kind in KINDS:
+            if not any(feature.role in kind.roles for feature in features):
+                continue
+            groups = numbers if kind is NUMBER else group_calls(kind, calls, features)
+            noted = first_column(kind.roles[-1], features) >= 0
+            if noted and len(notes) != groups.engine.NOTES * count:  # the kinds take turns in the same memory
+                notes = blank_notes(groups.engine.NOTES * count)
+            if kind is not NUMBER:
+                rows = row_indices(calls)[calls.owners[kind.name] < 0]
+                notes[rows[rows >= 0] * groups.engine.NOTES] = windows.NONE
+            run(pass_tasks(groups, calls, out, threads, notes if noted else NO_NOTES))
+            if noted:
+                run([partial(emit_notes, *part, groups.engine, notes, out) for part in parts])
     return out
 
 
@@ -116,11 +112,10 @@ def blank_notes(size: int) -> Array:
     return cache_aligned(size // 2).view(np.int32)
 
 
-def emit_all_notes(begin: int, end: int, noted: list[tuple[SimpleNamespace, Array]], out: Array) -> None:
+def emit_notes(begin: int, end: int, engine: SimpleNamespace, notes: Array, out: Array) -> None:
     """Writes the values of the notes of the rows `begin` to `end`."""
-    for engine, notes in noted:
-        column = engine.first_columns[-1]
-        engine.emit_notes(begin, end, out.shape[1], column, notes=notes, out=out.reshape(-1), **laid_out(engine))
+    column = engine.first_columns[-1]
+    engine.emit_notes(begin, end, out.shape[1], column, notes=notes, out=out.reshape(-1), **laid_out(engine))
 
 
 def group_calls(kind: Kind, calls: Packed, features: tuple[Feature, ...]) -> Grouped:
