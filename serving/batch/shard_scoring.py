@@ -175,7 +175,9 @@ def score_rows(
     block = np.empty((BLOCK_ROWS, len(scorer.features)))
     for begin in range(0, max(len(calls.rows), 1), BLOCK_ROWS):
         part = slice(begin, begin + BLOCK_ROWS)
-        rows = np.concatenate([columns[part] for columns in values], axis=1, out=block[: len(calls.rows) - begin])
+        rows = values[0][part]
+        if len(values) > 1:
+            rows = np.concatenate([columns[part] for columns in values], axis=1, out=block[: len(rows)])
         scores = scorer.score_table(rows, bits[part], covered=covered[part], feed=job.feed, shift=shift)
         parts.append(with_preferences(scorer, keyed.slice(begin, BLOCK_ROWS), rows, scores, covered[part]))
         abstaining.update(filter(None, scorer.abstaining_strata(rows, job.feed)))

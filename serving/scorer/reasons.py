@@ -62,20 +62,32 @@ def english_reasons(names: Sequence[str], rows: Floats, contributions: Floats) -
         names: the F feature names.
         rows, contributions: the values of the features and their contributions, shape (n, F).
     """
-    order = (-contributions).argsort(axis=1, kind="stable")[:, :_MAX_REASONS]
+    import numpy as np
+
+    every, left, order = np.arange(len(rows)), contributions.copy(), []
+    for _ in range(min(_MAX_REASONS, len(names))):  # faster than sorting; equal contributions stay in order
+        order.append(left.argmax(axis=1))
+        left[every, order[-1]] = -np.inf
+    strongest = np.stack(order, axis=1)
+    raised = np.take_along_axis(contributions, strongest, axis=1) > 0
+    values = np.take_along_axis(rows, strongest, axis=1)
     return [
-        [_reason(names[i], row[i], raised[i]).en for i in strongest if raised[i] > 0]
-        for strongest, row, raised in zip(order.tolist(), rows.tolist(), contributions.tolist(), strict=True)
+        [_english(names[i], value) for i, value, is_raised in zip(*row, strict=True) if is_raised]
+        for row in zip(strongest.tolist(), values.tolist(), raised.tolist(), strict=True)
     ]
 
 
-def _reason(name: str, value: float, contribution: float) -> Reason:
+def _english(name: str, value: float) -> str:
+    """Returns the English sentence of a feature and its value."""
     feature = ALL_FEATURES.get(name)
+    return f"{name}: {value:g}" if feature is None else f"{feature.en}: {_format_value(feature, value)[0]}"
+
+
+def _reason(name: str, value: float, contribution: float) -> Reason:
+    feature, en = ALL_FEATURES.get(name), _english(name, value)
     if feature is None:
-        text = f"{name}: {value:g}"
-        return Reason(name, value, contribution, text, text)
-    en, zh = _format_value(feature, value)
-    return Reason(name, value, contribution, f"{feature.en}: {en}", f"{in_chinese(feature)}：{zh}")
+        return Reason(name, value, contribution, en, en)
+    return Reason(name, value, contribution, en, f"{in_chinese(feature)}：{_format_value(feature, value)[1]}")
 
 
 def in_chinese(feature: Feature | ComplaintFeature) -> str:
