@@ -3,12 +3,13 @@
 import math
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callsieve.features.catalogue import FEATURES, NAMES
-from callsieve.serving.scorer.reasons import strongest_reasons
+from callsieve.serving.scorer.reasons import english_reasons, strongest_reasons
 
 BY_NAME = {feature.name: feature for feature in FEATURES}
 CATEGORIES = [feature for feature in FEATURES if feature.levels]
@@ -86,6 +87,14 @@ def test_reasons_are_the_strongest_features_that_raised_the_score(rows):
         place = names.index(reason.feature)
         assert parts[place] == reason.contribution
         assert repr(values[place]) == repr(reason.value)
+
+
+@given(st.integers(1, 7), st.integers(0, 5), st.integers(0, 2**32 - 1))
+def test_a_table_has_the_sentences_of_its_rows(features, count, seed):
+    rng, names = np.random.default_rng(seed), [*NAMES[: features - 1], "new_feature"]
+    rows, parts = rng.integers(-1, 3, (2, count, features)).astype(float)  # equal contributions are common
+    expected = [[reason.en for reason in strongest_reasons(names, *row)] for row in zip(rows, parts, strict=True)]
+    assert english_reasons(names, rows, parts) == expected
 
 
 @given(st.sampled_from([*NAMES, "new_feature"]), st.floats() | st.integers(-(10**12), 10**12).map(float))
