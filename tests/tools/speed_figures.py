@@ -85,9 +85,11 @@ def scoring(output: Output) -> Figures:
 
 
 def feature_rates(output: Output) -> Figures:
-    """Returns calls a second of processor, warm, and of wall clock, cold, by engine and threads."""
+    """Returns calls a second of processor, warm, and of wall clock, cold, by engine and threads; memory of a call."""
     return {
-        run: f"{row['calls_per_cpu_second'] / 1e6:.2f} M calls/s, cold {row['cold_calls_per_second'] / 1e6:.2f} M"
+        run: f"{row['bytes_touched']:,.0f} bytes of memory touched a call"
+        if "bytes_touched" in row
+        else f"{row['calls_per_cpu_second'] / 1e6:.2f} M calls/s, cold {row['cold_calls_per_second'] / 1e6:.2f} M"
         for run, row in output["figures"].items()
     }
 

@@ -7,16 +7,19 @@ callsieve computes its whole catalogue, and the 21 features of `common_features.
 runs in a separate process, from the same Arrow table in memory to its columns in memory, in any order of rows. The
 others get the first calls only (--first). The features of a call depend on earlier calls only, so the values must be
 equal, and rates are compared. That favours the others, as windows fill up later. A cold rate is that of the first run,
-which takes new memory. Run by hand, on a machine without other load; no test looks at a clock.
+which takes new memory. Last, the vectors of a file are written shard by shard, and the memory that this touches is
+counted. Run by hand, on a machine without other load; no test looks at a clock.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import importlib.metadata
 import json
 import os
+import resource
 import statistics
 import sys
 import tempfile
@@ -28,8 +31,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from callsieve.features.catalogue import NAMES as ALL
+from callsieve.features.offline.shards import write_shards
 from callsieve.features.offline.table import vectors
 from tests.bench.harness import figures_of, memory, parser_of
 
@@ -50,6 +55,7 @@ RUNS = {
 OURS = {"ours": ALL, "same": NAMES}  # engine -> its features
 REFERENCE = next(iter(RUNS))
 LONG, FIRST = 10, 2000
+NO_HUGE_PAGES = 41  # PR_SET_THP_DISABLE of prctl: a huge page is one page fault, however little of it is used
 # A process keeps the memory that it has once allocated, whichever allocator its engine uses (that of C, mimalloc,
 # jemalloc). Otherwise the host of a virtual machine takes free pages back and clears them at their next use, and
 # this time would count for the engine.
@@ -71,6 +77,9 @@ Report = Callable[[str, Figures], None]
 def main() -> None:
     """Prints the figures, each line as soon as it is known; with --run, runs one engine in this process."""
     options = parsed()
+    if options.touched:
+        print(json.dumps(touched(options.run, options.file)))
+        return
     if options.run:
         print(json.dumps(run_engine(options.run, options.file, options.values)))
         return
@@ -86,6 +95,11 @@ def main() -> None:
     except ValueError as error:
         raise SystemExit(f"no times: {error}") from None
     note = f"x = times as long a call as {REFERENCE}. " + ", ".join(f"{k} {v}" for k, v in versions().items())
+    note += "".join(
+        f"\n{run}: {row['bytes_touched']:,.0f} bytes of memory touched a call"
+        for run, row in runs.items()
+        if "bytes_touched" in row
+    )
     result = {"seed": options.seed, "versions": versions(), "figures": runs}
     print(json.dumps(result, indent=1) if options.json else note)
 
@@ -99,6 +113,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="of runs below 10 s; prints the median")
     parser.add_argument("--sizes", type=lambda text: [int(size) for size in words(text)], help="ours alone, by calls")
     parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)
+    parser.add_argument("--touched", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--values", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -124,6 +139,8 @@ def compared(options: argparse.Namespace, report: Report) -> dict[str, Figures]:
                 figures = checked(run, write(some, Path(folder)), options.repeats)
                 rows[run] = rates(figures, some.num_rows, rows.get(REFERENCE))
                 report(run, rows[run])
+        words = ["-m", "tests.bench.speed.bench_features", "--touched", "--file", write(calls, Path(folder)), "--run"]
+        rows |= {f"{run}, from a file": figures_of(*words, run) for run in ("ours 2", "ours, 21 of them 2")}
     return rows
 
 
@@ -209,6 +226,21 @@ def run_engine(run: str, calls_path: Path, values_path: Path | None) -> Figures:
     if values_path:  # last, because the system uses a core to write a file to the disk
         save(columns, values_path)
     return figures
+
+
+def touched(run: str, calls_path: Path) -> Figures:
+    """Returns the bytes of memory that the vectors of a call touch on their way from a file to files."""
+    engine, threads = RUNS[run]
+    with pa.OSFile(str(calls_path)) as file:
+        calls = pa.ipc.open_file(file).read_all()
+    source, folder = calls_path.with_suffix(".parquet"), calls_path.with_name(run)
+    pq.write_table(calls, source)
+    if ctypes.CDLL(None).prctl(NO_HUGE_PAGES, 1, 0, 0, 0):
+        raise OSError("this system cannot do without huge pages")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    write_shards(source, folder, features=OURS[engine], threads=threads)
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return {"calls": len(calls), "bytes_touched": faults * resource.getpagesize() / len(calls)}
 
 
 def ours(names: tuple[str, ...], calls: pa.Table, threads: int) -> dict[str, np.ndarray]:
