@@ -198,6 +198,23 @@ def test_health_checks_are_answered_when_as_many_requests_as_allowed_are_in_work
     assert asyncio.run(run()) == ([503, 200, 200, 503, 503], [200, 200], 200, [200, 200, 503], 200)
 
 
+def test_a_request_about_a_call_that_fails_leaves_those_behind_it_to_be_answered():
+    answered = []
+
+    def fail():
+        raise OSError("the connection failed")
+
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: answered.append(context["exception"]))
+        limited = Limited(None, (), most=3)
+        for answer in (fail, lambda: answered.append("second"), lambda: answered.append("third")):
+            limited.start(SimpleNamespace(answer=answer))
+        await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert [str(item) for item in answered] == ["the connection failed", "second", "third"]
+
+
 @pytest.mark.system
 def test_a_call_that_arrives_whole_needs_no_asgi_and_is_scored_though_its_client_has_gone(
     make_service, keys, monkeypatch
