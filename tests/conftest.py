@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import sys
+from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from callsieve.training.oversight.log.run_paths import default_store
 from callsieve.training.tracking import mlflow_read, mlflow_write
 from callsieve.training.world import keyed_world, load_scenario, simulate, write_world
 from tests.support import http_service, live_states
+from tests.support.debian import MISSING
 
 # Draws are fixed, so that a failure is everybody's. To look for new ones: pytest --hypothesis-profile=explore
 settings.register_profile("fixed", derandomize=True, print_blob=True, deadline=None)
@@ -47,6 +49,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker("system")
     long = {item.path for item in items if item.get_closest_marker("system")}
     items.sort(key=lambda item: (item.path not in long, SYSTEM not in item.path.parents))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints one line for each program that is missing."""
+    skipped = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in skipped.items():
+        if MISSING in reason:
+            terminalreporter.write_line(f"{count} {reason}")
 
 
 @pytest.fixture(scope="session", autouse=True)

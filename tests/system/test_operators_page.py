@@ -2,8 +2,6 @@
 
 import html
 import re
-import shutil
-import subprocess
 from importlib.resources import files
 from itertools import islice
 
@@ -17,19 +15,13 @@ from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.scorer.status import MESSAGES, STATUSES
 from tests.support import real_bundle
 from tests.support.live_states import attempt_of
-
-CHROMIUM = "chromium"  # Debian's package of that name
+from tests.support.servers.chromium import in_chromium
 
 
 def rendered(url, folder):
     """Returns the body of a page after five virtual seconds, and its text; messages on Chromium's console fail."""
-    assert shutil.which(CHROMIUM), "needs Debian's package chromium"
-    quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
-    times = ("--virtual-time-budget=5000", f"--user-data-dir={folder / 'profile'}")
-    command = [CHROMIUM, *quiet, *times, "--dump-dom", url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert not re.findall(r"CONSOLE.*", done.stderr)
-    body = done.stdout.partition("<body>")[2].partition("<script>")[0]
+    text = in_chromium(folder, url, "--virtual-time-budget=5000", "--dump-dom")
+    body = text.partition("<body>")[2].partition("<script>")[0]
     return body, html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body)))
 
 

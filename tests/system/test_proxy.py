@@ -15,10 +15,9 @@ from callsieve.serving.live.events import CALLS
 from callsieve.serving.live.journal import ReadCounts, read_journal
 from tests.support import real_bundle
 from tests.support.http_service import ServiceProcess
-from tests.support.servers.haproxy import CONFIGURATION, HAPROXY, Proxy
+from tests.support.servers.haproxy import CONFIGURATION, Proxy
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed: apt-get install haproxy")
 PROCESS = "callsieve-process"
 NAMES = ("one", "two")
 

@@ -51,12 +51,14 @@ from tests.conftest import command
 from tests.support import how_to, real_bundle
 from tests.support.calls.lacks import week_of_a_site, week_of_busy_callers, week_of_calls, without
 from tests.support.calls.strategies import EXAMPLE_CALL, as_keyed_table, histories
+from tests.support.debian import program
 from tests.support.simulated import mark_simulated
 from tests.training.tracking.test_mlflow_model import assert_same, folder, lite_rows, scores  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="module")
 def session():
+    program("java")
     with pytest.MonkeyPatch.context() as patched:
         # A short session runs most Java code a few times: the second compiler would take half of its processor time.
         patched.setenv("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
@@ -397,6 +399,7 @@ def test_missing_java_is_reported(tmp_path):
 
 def test_a_configured_spark_keeps_its_settings(tmp_path):
     """On a cluster its administrators decide master, partitions and logging."""
+    program("java")
     (tmp_path / "spark-defaults.conf").write_text(
         "spark.master local[1]\nspark.sql.shuffle.partitions 3\nspark.ui.enabled false\nspark.driver.host localhost\n"
     )

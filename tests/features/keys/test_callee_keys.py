@@ -35,6 +35,7 @@ from callsieve.training.oversight.privacy.rekey import left_of
 from tests.features.keys.test_rotation import LETTERS, NEW, OLD, body
 from tests.support import real_bundle
 from tests.support import small_bundle as small
+from tests.support.debian import program
 from tests.support.erasures import carried_out
 from tests.support.keys import write_key
 from tests.support.trainings import recorded_run
@@ -47,7 +48,7 @@ FIRST, SECOND = (Key(name, bytes(range(n, n + 32)), purpose="callees") for name,
 def test_a_called_number_is_encrypted_by_aes_over_its_token():
     token = OLD.token("number", "+8613800138000")
     data = bytes.fromhex(token.partition(".")[2].translate({after: before for before, after in LETTERS.items()}))
-    words = ["openssl", "enc", "-aes-256-ecb", "-nopad", "-K", FIRST.secret.hex()]
+    words = [program("openssl"), "enc", "-aes-256-ecb", "-nopad", "-K", FIRST.secret.hex()]
     hidden = subprocess.run(words, input=data, stdout=subprocess.PIPE, check=True).stdout
     assert CalleeCipher(FIRST).token(token) == "c1." + hidden.hex().translate(LETTERS)
 

@@ -31,6 +31,7 @@ from callsieve.training.oversight.privacy import case_store, tables
 from callsieve.training.oversight.privacy.rekey import left_of
 from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
+from tests.support.debian import program
 from tests.support.keys import write_key
 from tests.support.live_states import events, play
 
@@ -42,7 +43,7 @@ AT_ONCE = Policy("t", {"certified": "block", "watch": "label"}, history_days=0)
 
 def test_a_cover_is_aes_over_the_hmac():
     digest = hmac.digest(OLD.secret, b"number\0+8613800138000", "sha256")[:16]
-    words = ["openssl", "enc", "-aes-256-ecb", "-nopad", "-K", OLD.cover.hex()]
+    words = [program("openssl"), "enc", "-aes-256-ecb", "-nopad", "-K", OLD.cover.hex()]
     covered = subprocess.run(words, input=digest, stdout=subprocess.PIPE, check=True).stdout
     assert OLD.token("number", "+8613800138000") == "e1." + covered.hex().translate(LETTERS)
 

@@ -13,6 +13,7 @@ from callsieve.serving.bundle import attestation
 from callsieve.serving.bundle.attestation import attestation_path, verify_attestation, write_attestation
 from callsieve.serving.bundle.signing import write_public_key
 from tests.support import small_bundle as small
+from tests.support.debian import program
 from tests.support.paths import ROOT
 
 PUBLIC = small.KEY.public_key()
@@ -122,8 +123,8 @@ def test_the_test_signs_as_the_bundle_does(folder):
     assert verify_attestation(folder / "bundle", PUBLIC).predicate_type == attestation.PREDICATE
 
 
-@pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("jq")), reason="needs openssl and jq")
 def test_the_commands_of_the_page_verify_it_without_this_package(folder):
+    assert program("jq") and program("openssl")
     (commands,) = re.findall(r"```sh\n(jq .*?)```", PAGE.read_text(), re.DOTALL)
 
     def run():

@@ -2,17 +2,16 @@
 
 import contextlib
 import re
-import shutil
 import socket
 import subprocess
 from pathlib import Path
 
+from tests.support.debian import program
 from tests.support.http_service import ServiceClient, free_port
 from tests.support.paths import ROOT
 from tests.support.waiting import wait_until
 
 CONFIGURATION = ROOT / "serving" / "http" / "haproxy.cfg"
-HAPROXY = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 BIND, SERVERS = "bind 127.0.0.1:8080", re.compile("    server one 127.0.0.1:8101\n    server two 127.0.0.1:8102\n")
 
 
@@ -20,7 +19,7 @@ class Proxy(ServiceClient):
     """HAProxy by its shipped configuration, with the ports of services by name; leaving the block stops it."""
 
     def __init__(self, folder, ports):
-        self.port = free_port()
+        haproxy, self.port = program("haproxy"), free_port()
         servers = "".join(f"    server {name} 127.0.0.1:{port}\n" for name, port in ports.items())
         text, replaced = SERVERS.subn(servers, CONFIGURATION.read_text())
         assert BIND in text and replaced == text.count("\nbackend ")
@@ -29,7 +28,7 @@ class Proxy(ServiceClient):
         path.write_text(text)
         self.log = Path(folder) / "haproxy.log"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([HAPROXY, "-db", "-f", path], stdout=log, stderr=log)
+            self.process = subprocess.Popen([haproxy, "-db", "-f", path], stdout=log, stderr=log)
 
     def __enter__(self):
         wait_until(self._is_up)

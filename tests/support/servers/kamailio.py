@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.debian import program
 from tests.support.paths import ROOT
 
 SCRIPTS = ROOT / "serving" / "telephony" / "kamailio"
 CALLER, PHONE = (Path(__file__).parent / "sipp" / name for name in ("caller.xml", "phone.xml"))
-KAMAILIO, KAMCMD, SIPP = "/usr/sbin/kamailio", "/usr/sbin/kamcmd", "/usr/bin/sipp"
 
 
 def free_port():
@@ -43,7 +43,7 @@ class Kamailio:
     """A running proxy, by the name of its script or by a path; leaving the block stops it."""
 
     def __init__(self, config, next_hop, folder, *, memory=512, **defines):
-        self.port, self.folder = free_port(), folder
+        self.kamailio, self.port, self.folder = program("kamailio"), free_port(), folder
         self.control = folder / "control"
         names = {"LISTEN": f"udp:127.0.0.1:{self.port}", "NEXT_HOP": f'"sip:127.0.0.1:{next_hop}"'}
         names |= {"CONTROL": f'"unix:{self.control}"'} | defines
@@ -52,7 +52,7 @@ class Kamailio:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *(KAMAILIO, "-f", config if isinstance(config, Path) else SCRIPTS / config, "-DD", "-E"),
+                    *(self.kamailio, "-f", config if isinstance(config, Path) else SCRIPTS / config, "-DD", "-E"),
                     *("-m", str(memory), "-b", "4194304"),  # a burst waits: a message lost is a second of a call
                     *options,
                 ],
@@ -81,7 +81,7 @@ class Kamailio:
 
     def rpc(self, *words):
         """Runs a command over Kamailio's control socket; returns its output."""
-        command = [KAMCMD, "-s", f"unix:{self.control}", *words]
+        command = [Path(self.kamailio).with_name("kamcmd"), "-s", f"unix:{self.control}", *words]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
 
 
@@ -97,7 +97,7 @@ def answering_phone():
 @contextlib.contextmanager
 def sipp(*arguments, folder=None):
     """Runs SIPp in the background."""
-    command = [SIPP, *map(str, arguments)]
+    command = [program("sipp"), *map(str, arguments)]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process
@@ -133,7 +133,7 @@ def run_calls(port, folder, count, rate, *, seconds=60, limit=20_000):
     options += ["-rtt_freq", 1, "-timeout", f"{seconds}s", "-recv_timeout", 10_000, "-buff_size", 4_000_000]
     began = time.monotonic()
     subprocess.run(
-        [SIPP, *map(str, options), f"127.0.0.1:{port}"],
+        [program("sipp"), *map(str, options), f"127.0.0.1:{port}"],
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False, timeout=seconds + 30,
     )  # fmt: skip
     took = time.monotonic() - began

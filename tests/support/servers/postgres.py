@@ -12,16 +12,10 @@ import urllib.request
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.support.debian import program
 from tests.support.http_service import free_port
 
 PATIENCE = 90.0  # seconds
-
-
-def programs():
-    """Returns the folder of PostgreSQL's programs, as Debian installs them."""
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    assert installed, "PostgreSQL is not installed: apt-get install postgresql"
-    return installed[-1].parent
 
 
 def plain_user():
@@ -35,19 +29,19 @@ def plain_user():
 @contextmanager
 def postgres_cluster():
     """Yields the SQLAlchemy URL of a new database."""
-    folder = Path(tempfile.mkdtemp(prefix="callsieve-pg-"))
+    initdb, folder = Path(program("initdb")).resolve(), Path(tempfile.mkdtemp(prefix="callsieve-pg-"))
     user, port, data = plain_user(), free_port(), folder / "data"
     if user:
         os.chown(folder, user["user"], user["group"])
     run = {"cwd": "/", "stdout": subprocess.DEVNULL, **user}
     try:
         subprocess.run(
-            [programs() / "initdb", "-D", data, "-U", "callsieve", "--auth=trust", "--no-sync", "-E", "UTF8"],
+            [initdb, "-D", data, "-U", "callsieve", "--auth=trust", "--no-sync", "-E", "UTF8"],
             check=True,
             **run,
         )
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
-        control = [programs() / "pg_ctl", "-D", data, "-w"]
+        control = [initdb.with_name("pg_ctl"), "-D", data, "-w"]
         subprocess.run([*control, "-l", folder / "log", "-o", options, "start"], check=True, **run)
         try:
             yield f"postgresql+psycopg://callsieve@127.0.0.1:{port}/postgres"

@@ -9,6 +9,7 @@ import subprocess
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from tests.support.debian import program
 from tests.support.http_service import free_port
 from tests.support.waiting import wait_until
 
@@ -20,7 +21,8 @@ class RedisStreams:
 
     def __init__(self, folder):
         self.port = free_port()
-        self._command = ["redis-server", "--port", self.port, "--save", "", "--appendonly", "no", "--dir", folder]
+        alone = ("--save", "", "--appendonly", "no", "--dir", folder)
+        self._command = [program("redis-server"), "--port", self.port, *alone]
         self.options = ("--redis", f"redis://127.0.0.1:{self.port}", "--partitions", PARTITIONS)
 
     def __enter__(self):

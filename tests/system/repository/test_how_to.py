@@ -34,6 +34,7 @@ from tests.conftest import SEED, command
 from tests.support import how_to, real_bundle
 from tests.support import small_bundle as small
 from tests.support.calls import foreign_files
+from tests.support.debian import program
 from tests.support.http_service import free_port
 from tests.support.keys import write_key
 from tests.support.lite_bundle import LITE
@@ -60,10 +61,13 @@ OUTPUT = {
     "kamailio": "config file ok",
     "asterisk": 'SET VARIABLE CALLSIEVE "(label|pass)"',  # a busy machine may miss the deadline
 }
+PROGRAM = {"http": "curl", "kamailio": "kamailio"}
 
 
 @pytest.mark.parametrize("page", OUTPUT)
 def test_the_code_of_a_page_runs(page, tmp_path):
+    if page in PROGRAM:
+        program(PROGRAM[page])
     script = how_to.script(page) + MORE.get(page, "")
     for port in ("8080", "4573"):
         script = script.replace(port, str(free_port()))

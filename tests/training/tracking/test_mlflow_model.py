@@ -22,6 +22,7 @@ from callsieve.serving.rules.policy import ACTIONS
 from callsieve.training.tracking.mlflow_model import POLICY, TRUST, _load_pyfunc, inputs, save_model
 from tests.support import how_to, lite_bundle, own_bundle
 from tests.support import small_bundle as small
+from tests.support.debian import program
 from tests.support.errors import raising, refused
 from tests.support.http_service import free_port
 
@@ -170,7 +171,7 @@ def test_the_inputs_include_the_features_that_choose_the_threshold():
 
 
 def test_mlflow_serves_the_model_over_http(folder, lite_rows, scores):
-    port = free_port()
+    curl, port = program("curl"), free_port()
     command = [word.replace("5001", str(port)) for word in how_to.words("mlflow", "mlflow")]
     command[0] = Path(sys.executable).with_name("mlflow")
     log = folder / "serve.log"
@@ -188,7 +189,7 @@ def test_mlflow_serves_the_model_over_http(folder, lite_rows, scores):
         assert_same(pd.DataFrame(body["predictions"]), scores)
         assert _post(port, {"dataframe_records": [{"call_hour": 3.0}]})[0] == 400
         request = [word.replace("5001", str(port)) for word in how_to.words("mlflow", "curl")]
-        answer = json.loads(subprocess.run(request, capture_output=True, check=True, cwd=folder).stdout)
+        answer = json.loads(subprocess.run([curl, *request[1:]], capture_output=True, check=True, cwd=folder).stdout)
         assert list(answer["predictions"][0]) == ["raw", "score", "action"]
     finally:
         server.terminate()

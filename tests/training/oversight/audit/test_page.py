@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import sqlite3
-import subprocess
 from contextlib import closing
 
 import pytest
@@ -17,9 +16,8 @@ from callsieve.training.oversight.audit.audit_page import changes, facts, page, 
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.run_paths import run_paths
 from callsieve.training.tracking.reproduce import Reproduction
+from tests.support.servers.chromium import in_chromium
 from tests.support.trainings import short_trainings
-
-CHROMIUM = "chromium"  # Debian's package of that name
 
 
 @pytest.fixture(scope="module")
@@ -153,17 +151,6 @@ def test_markup_in_the_data_is_escaped(content):
 MEASURE = '<script>parent.document.title = [innerWidth, document.documentElement.scrollWidth].join(" ")</script></body>'
 
 
-def in_chromium(folder, text, *words):
-    """Returns what Chromium prints for a page; a message of its console fails the test."""
-    assert shutil.which(CHROMIUM), "needs Debian's package chromium"
-    (folder / "page.html").write_text(text)
-    quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
-    command = [CHROMIUM, *quiet, f"--user-data-dir={folder / 'p'}", *words, (folder / "page.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert not re.findall(r"CONSOLE.*", done.stderr)
-    return done.stdout
-
-
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_opens_without_a_network_and_fits_the_width(text, tmp_path, width):
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
@@ -172,12 +159,15 @@ def test_the_page_opens_without_a_network_and_fits_the_width(text, tmp_path, wid
     # A window has a minimum width; a frame has none.
     inside = html.escape(measured.replace("</body>", MEASURE))
     frame = f'<title></title><iframe width="{width}" height="900" frameborder="0" scrolling="no" srcdoc="{inside}">'
-    dom = in_chromium(tmp_path, frame, "--window-size=1400,1000", "--dump-dom")
+    (tmp_path / "page.html").write_text(frame)
+    url = (tmp_path / "page.html").as_uri()
+    dom = in_chromium(tmp_path, url, "--window-size=1400,1000", "--dump-dom")
     inner, whole = map(int, re.search(r"<title>(\d+) (\d+)</title>", dom).groups())
     assert (inner, whole) == (width, width)
 
 
 def test_the_page_prints_on_a_few_sheets(text, tmp_path):
-    in_chromium(tmp_path, text, f"--print-to-pdf={tmp_path / 'page.pdf'}")
+    (tmp_path / "page.html").write_text(text)
+    in_chromium(tmp_path, (tmp_path / "page.html").as_uri(), f"--print-to-pdf={tmp_path / 'page.pdf'}")
     pages = re.findall(rb"/Type\s*/Page\b", (tmp_path / "page.pdf").read_bytes())
     assert 3 <= len(pages) <= 12

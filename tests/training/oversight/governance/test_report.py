@@ -6,7 +6,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -40,11 +39,11 @@ from callsieve.training.oversight.governance.report import (
 from callsieve.training.oversight.governance.report_page import page
 from tests.support import small_bundle
 from tests.support.paths import ROOT
+from tests.support.servers.chromium import in_chromium
 from tests.support.simulated import mark_simulated
 
 pytestmark = pytest.mark.system
 
-CHROMIUM = "chromium"  # Debian's package of that name
 LEAST = {"callee": 4, "caller": 2}
 QUIET = {"progress": lambda *_: None}
 
@@ -534,7 +533,6 @@ def test_only_certificates_with_a_truth_for_all_calls_are_of_simulated_calls(
 
 
 def test_the_page_opens_without_a_network_or_an_error(output, tmp_path):
-    assert shutil.which(CHROMIUM), "needs Debian's package chromium"
     path = output[0] / "out" / "report.html"
     text = path.read_text()
     assert not re.search(r"https?:|<script|<link|@import|url\(", text)
@@ -543,11 +541,8 @@ def test_the_page_opens_without_a_network_or_an_error(output, tmp_path):
     assert set(re.findall(r"[A-Za-z]{2,}", shown)) <= {
         "callsieve", "cells", "parquet", "report", "xlsx", "tables",
     }  # fmt: skip
-    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr")
-    shot = ("--window-size=390,2000", f"--screenshot={tmp_path / 'page.png'}", f"--user-data-dir={tmp_path / 'p'}")
-    words = [CHROMIUM, *flags, *shot, path.as_uri()]
-    browser = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
-    assert not re.findall(r"CONSOLE.*", browser.stderr)
+    shot = f"--screenshot={tmp_path / 'page.png'}"
+    in_chromium(tmp_path, path.as_uri(), "--window-size=390,2000", shot)
     assert (tmp_path / "page.png").stat().st_size > 20_000
 
 
