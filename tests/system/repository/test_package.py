@@ -29,7 +29,7 @@ SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setup
 SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", ".package", "features", "serving", "training")
 LIBRARIES = ("callsieve/features/codegen/kernel.library", "callsieve/serving/bundle/forest.library")
 # Without a network where setuptools is installed.
-BUILD = ["-m", "pip", "wheel", "-q", "--no-deps"]
+BUILD = ["-m", "pip", "wheel", "-v", "--no-deps"]
 QUICK = {"CFLAGS": "-O0"}  # what a package contains does not depend on optimisation, which takes 10 s
 SCRIPT = """
 import callsieve
@@ -42,8 +42,8 @@ print(library() is not None)
 def test_every_folder_of_a_package_is_installed():
     faces = [path for top in ("features", "serving", "training") for path in (ROOT / top).rglob("__init__.py")]
     names = {".".join(("callsieve", *face.parent.relative_to(ROOT).parts)) for face in faces}
-    files_alone = {"callsieve.serving.telephony.kamailio"}  # Kamailio opens its files by their paths
-    assert set(SETUPTOOLS["packages"]) == {"callsieve"} | names | files_alone
+    files_alone = ("telephony.kamailio", "shipped", "shipped.bundle", "shipped.documents")  # opened by their paths
+    assert set(SETUPTOOLS["packages"]) == {"callsieve"} | names | {f"callsieve.serving.{name}" for name in files_alone}
     assert not (ROOT / "__init__.py").exists()
 
 
@@ -86,6 +86,7 @@ def build_wheel(source, folder, *options, **variables):
     command = [sys.executable, *BUILD, *options, "-w", folder, source]
     built = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | QUICK | variables)
     assert built.returncode == 0, built.stderr
+    assert "setuptools' `packages` configuration" not in built.stderr  # files in a folder that is no package
     shutil.rmtree(source / "build", ignore_errors=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
