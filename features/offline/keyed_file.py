@@ -31,7 +31,7 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.reading.call_files import read_batches, without_duplicates
 from callsieve.features.reading.checked_cells import schema
 from callsieve.features.reading.layouts import Layout, read_layout
-from callsieve.features.reading.quarantine import Quarantine, check_any_valid
+from callsieve.features.reading.quarantine import MOST_INVALID, Quarantine, check_valid
 from callsieve.features.records import CALL_COLUMNS
 
 from .shuffle import shard_of, token_keys
@@ -53,6 +53,7 @@ def write_keyed(
     key: Key,
     quarantine: Path | None,
     strict: bool,
+    most_invalid: float = MOST_INVALID,
     history: Path | None = None,
     refused: Path | None = None,
     zone: str | None = None,
@@ -64,12 +65,13 @@ def write_keyed(
 
     Args:
         out: Parquet file with the columns `records.KEYED_COLUMNS`, and as `call` the number of the row in the file.
+        most_invalid: largest share of rows that may be invalid, without repeats of a call.
         history: file of the same layout with earlier calls; their `call` is negative. Calls of both files count once.
         refused: Parquet file for the invalid rows: `row` and `reason`.
         zone: time zone of the exchange; by default the layout's.
     Returns: the number of quarantined rows by reason.
     Raises:
-        ValueError: in one line, for faults of the file, if all rows are invalid, or an invalid row if `strict`.
+        ValueError: in one line, for faults of the file, if too many rows are invalid, or an invalid row if `strict`.
     """
     layout = read_layout(layout_name, zone)
     intake, count = intake_of(layout, key), count_shards(path)
@@ -79,7 +81,7 @@ def write_keyed(
     ):
         share = READING if history is None else READING / 2
         read = read_batches(path, layout, invalid, progress=lambda done, size: progress("read", share * done / size))
-        parts = chain(chunks(read), chunks(() if history is None else earlier_calls(history, layout)))
+        parts = chain(chunks(read), chunks(() if history is None else earlier_calls(history, layout, most_invalid)))
         if count == 1:
             shards: Iterable[pa.Table] = [concatenated([COLUMNS.empty_table(), *parts])]
         else:
@@ -89,16 +91,18 @@ def write_keyed(
         write_groups(keyed_shards(shards, count, layout, invalid, intake, progress), out)
         if refused is not None:
             write_refused(invalid, refused)
-    with pq.ParquetFile(out) as written:
-        check_any_valid(written.metadata.num_rows, invalid)
+    check_valid(int(np.count_nonzero(pq.read_table(out, columns=[CALL])[CALL].to_numpy() > 0)), invalid, most_invalid)
     return dict(sorted(invalid.counts.items()))
 
 
-def earlier_calls(path: Path, layout: Layout) -> Iterator[tuple[pa.Table, Array]]:
+def earlier_calls(path: Path, layout: Layout, most_invalid: float) -> Iterator[tuple[pa.Table, Array]]:
     """Yields the valid calls of a file with earlier calls, with negative row numbers; invalid rows are left out."""
+    valid = 0
     with Quarantine(path.name, layout, None, None, strict=False) as invalid:
         for calls, rows in read_batches(path, layout, invalid):
+            valid += len(rows)
             yield calls, -rows
+    check_valid(valid, invalid, most_invalid)
 
 
 def write_refused(invalid: Quarantine, path: Path) -> None:

@@ -28,7 +28,7 @@ from callsieve.features.records import CALL_COLUMNS, KEYED_COLUMNS
 from .checked_cells import LONG, check_types, decode, schema
 from .delimited import Batch, MatchColumns, read_lines
 from .layouts import Layout, matching_layouts, read_layout
-from .quarantine import CONFLICTING_DUPLICATE, DUPLICATE, Faults, Quarantine, check_any_valid
+from .quarantine import CONFLICTING_DUPLICATE, DUPLICATE, Faults, Quarantine, check_valid
 
 __all__ = ["Layout", "ReadResult", "read_calls", "read_layout", "write_table"]
 
@@ -69,7 +69,7 @@ def read_calls(
     quarantine: str | Path | None = None,
     key: Key | None = None,
     strict: bool = False,
-    nonempty: bool = False,
+    most_invalid: float | None = None,
     progress: BytesRead | None = None,
 ) -> ReadResult:
     """Reads call records of a Parquet or CSV file, plain or gzip, whose format is detected by its first bytes.
@@ -79,10 +79,10 @@ def read_calls(
     Args:
         quarantine: file for the invalid rows (JSON lines, numbers as tokens of `key`); None only counts them.
         strict: whether an invalid row is an error.
-        nonempty: whether a file without any valid row is an error; the message names the commonest reasons.
-    Raises: ValueError: if the file as a whole cannot be read, `strict` and a row is invalid, or `nonempty` and all rows
-        are. TypeError: if
-        `layout` is a name, not a Layout.
+        most_invalid: largest share of rows that may be invalid, without repeats of a call; with more of them, or no
+            valid row, the file is an error that names the commonest reasons. None accepts every file.
+    Raises: ValueError: if the file as a whole cannot be read, `strict` and a row is invalid, or too many rows are.
+        TypeError: if `layout` is a name, not a Layout.
     """
     if not isinstance(layout, Layout):
         raise TypeError(f"layout must be a Layout, see read_layout(name), got {type(layout).__name__}")
@@ -95,8 +95,8 @@ def read_calls(
         table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
         tables.clear()
         table = without_duplicates(table, np.concatenate(positions), layout, invalid)
-    if nonempty:
-        check_any_valid(table.num_rows, invalid)
+    if most_invalid is not None:
+        check_valid(table.num_rows, invalid, most_invalid)
     return ReadResult(table, dict(sorted(invalid.counts.items())))
 
 

@@ -44,6 +44,7 @@ NEGATIVE_DURATION = "negative_duration"
 TIME_OUT_OF_RANGE = "time_out_of_range"
 TRUNCATED_FILE = "truncated_file"
 UNKNOWN_WORD = "unknown_word"
+_REPEATS = (DUPLICATE, CONFLICTING_DUPLICATE)
 
 _WRITTEN_TIME = re.compile(
     r"[12]\d{3}-[01]\d-[0-3]\d([ T][0-2]\d:[0-5]\d(:[0-5]\d(\.\d{1,3})?)?(Z|[+-][01]\d:[0-5]\d)?)?", re.ASCII
@@ -103,6 +104,7 @@ class Quarantine:
         words: number of invalid rows by role and word, for roles with listed words.
         roles: roles that have a column in the file.
         refused: numbers of the invalid rows in the file, in arrays, by reason.
+        examples: the first invalid cell of each fault and column, or the shape of a cell that can be a number.
     """
 
     def __init__(self, source: str, layout: Layout | None, path: Path | None, key: Key | None, *, strict: bool) -> None:
@@ -113,6 +115,7 @@ class Quarantine:
         self.words: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.roles: set[str] = set()
         self.refused: defaultdict[str, list[Int64s]] = defaultdict(list)
+        self.examples: dict[tuple[Fault, str], str] = {}
         self.source, self.layout, self._path, self._key, self._strict = source, layout, path, key, strict
         self._file: IO[str] | None = None
         self._open = ExitStack()
@@ -167,6 +170,7 @@ class Quarantine:
         self.kinds.update((fault, names.get(fault.role, fault.role)) for _, fault in faulty)
         self.kinds.update((Fault(line.reason, "", line.expected), "") for line in broken)
         self._count_words(faults, cells, names)
+        self._add_examples(faults, cells, names)
         if self._file is None or not (faulty or broken):
             return
         entries = [self._line_entry(line) for line in broken]
@@ -192,6 +196,16 @@ class Quarantine:
                     for pair in column.value_counts().to_pylist():
                         self.words[fault.role][pair["values"]] += pair["counts"]
 
+    def _add_examples(self, faults: Faults, cells: pa.Table, names: Mapping[str, str]) -> None:
+        """Adds an example of each fault of a time or duration."""
+        for place in np.unique(faults.which[faults.which > 0]).tolist():
+            fault = faults.kinds[place]
+            if fault.role in (*_MOMENTS, *SECONDS) and fault.role in names:
+                cell = cells[names[fault.role]][int(np.argmax(faults.which == place))].as_py()
+                text = "" if cell is None else str(cell)
+                example = text if self._is_clear(text, fault.role) else _shape(text)
+                self.examples.setdefault((fault, names[fault.role]), example)
+
     def _line_entry(self, line: BrokenLine) -> dict[str, Any]:
         return {
             "row": line.row,
@@ -208,15 +222,19 @@ class Quarantine:
         if isinstance(value, datetime):
             return value.isoformat()
         text = str(value)
-        if (
-            (role in _MOMENTS and _WRITTEN_TIME.fullmatch(text))
-            or (role in (*_MOMENTS, *SECONDS) and _SHORT_COUNT.fullmatch(text))
-            or (role in CATEGORIES and text in (self.layout.values if self.layout else {}).get(role, CATEGORIES[role]))
-        ):
+        if self._is_clear(text, role):
             return text
         if role in _MOMENTS or role in SECONDS or role in CATEGORIES:
             return {"token": self._token(text), "shape": _shape(text)}
         return {"token": self._token(text)}
+
+    def _is_clear(self, text: str, role: str) -> bool:
+        """Returns whether a cell is valid for its column and cannot be a telephone number."""
+        return bool(
+            (role in _MOMENTS and _WRITTEN_TIME.fullmatch(text))
+            or (role in (*_MOMENTS, *SECONDS) and _SHORT_COUNT.fullmatch(text))
+            or (role in CATEGORIES and text in (self.layout.values if self.layout else {}).get(role, CATEGORIES[role]))
+        )
 
     def _token(self, text: str) -> str:
         assert self._key is not None  # noqa: S101 - the file is open only with a key
@@ -227,6 +245,8 @@ def _shape(text: str) -> str:
     return "".join("9" if c.isnumeric() else "a" if c.isalpha() else c for c in text[:40])
 
 
+MOST_INVALID = 0.1
+"""Largest share of a file of calls that may be invalid; repeats of a call do not count, because the call stays."""
 REASONS, WORDS = 3, 3  # that a message names
 LONGEST_WORD, MOST_DIGITS = 20, 2  # of a word that a message shows: no telephone number is so short
 
@@ -239,27 +259,32 @@ HINTS = {
 }
 
 
-def check_any_valid(valid: int, invalid: Quarantine) -> None:
-    """Checks that not every row of a file is invalid.
+def check_valid(valid: int, invalid: Quarantine, most: float = 1.0) -> None:
+    """Checks that not every row of a file is invalid, nor a larger share of them than `most`.
 
     Args:
         valid: number of valid rows.
         invalid: the invalid rows.
+        most: largest share of the rows that may be invalid, without repeats of a call.
     Raises:
-        ValueError: if all rows, at least one, are invalid. The message names up to REASONS reasons, the column, the
-            expected value, and what to add to the layout. It shows no cell that can be a telephone number.
+        ValueError: if more rows, at least one, are invalid. The message names up to REASONS reasons, the column, a
+            value, the expected value, and what to add to the layout. It shows no cell that can be a telephone number.
     """
-    if valid or not invalid.kinds:
+    kinds = Counter({kind: n for kind, n in invalid.kinds.items() if kind[0].reason not in _REPEATS})
+    refused, rows = sum(kinds.values()), valid + sum(invalid.counts.values())
+    if not refused or (valid and refused <= most * rows):
         return
-    commonest = invalid.kinds.most_common(REASONS)
-    reasons = "; ".join(_in_words(invalid, fault, column, count) for (fault, column), count in commonest)
-    raise ValueError(f"{invalid.source}: all {sum(invalid.counts.values()):,} rows were quarantined: {reasons}")
+    share = f"{refused:,} of {rows:,}" if valid else f"all {rows:,}"
+    reasons = "; ".join(_in_words(invalid, *kind, count) for kind, count in kinds.most_common(REASONS))
+    override = "; --allow-quarantine goes on without these rows" if valid else ""
+    raise ValueError(f"{invalid.source}: {share} rows were quarantined: {reasons}{override}")
 
 
 def _in_words(invalid: Quarantine, fault: Fault, column: str, count: int) -> str:
     where = f"column {column!r}, " if column else ""
-    hint = _hint(invalid, fault)
-    return f"{count:,} {fault.reason} ({where}expected {fault.expected}" + (f": {hint})" if hint else ")")
+    example, hint = invalid.examples.get((fault, column), ""), _hint(invalid, fault)
+    got = f", got {example!r}" if example else ""
+    return f"{count:,} {fault.reason} ({where}expected {fault.expected}{got}" + (f": {hint})" if hint else ")")
 
 
 def _hint(invalid: Quarantine, fault: Fault) -> str:

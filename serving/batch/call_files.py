@@ -26,6 +26,7 @@ from callsieve.features.offline.keyed_file import intake_of, write_keyed
 from callsieve.features.offline.shards import count_rows, read_manifest, write_manifest
 from callsieve.features.reading.call_files import read_calls
 from callsieve.features.reading.layouts import Layout, read_layout
+from callsieve.features.reading.quarantine import MOST_INVALID
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.custody.expiry import all_expired, count_expired, expiry_filter, unexpired_rows
 from callsieve.serving.custody.purposes import Declaration, require_purpose
@@ -43,6 +44,7 @@ class CallFile:
         key: key file; by default the key of the environment, else a temporary key that ends with the process.
         quarantine: file for the invalid rows; None only counts them.
         strict: whether an invalid row is an error.
+        allow_quarantine: whether more than MOST_INVALID of the rows may be invalid.
         zone: time zone of the exchange; by default the layout's.
         allow_group_read: whether the group of the key file may read it.
     """
@@ -52,6 +54,7 @@ class CallFile:
     key: Path | None = None
     quarantine: Path | None = None
     strict: bool = False
+    allow_quarantine: bool = False
     zone: str | None = None
     allow_group_read: bool = False
 
@@ -59,6 +62,11 @@ class CallFile:
     def keyed(self) -> bool:
         """Whether the file is a table of keyed calls."""
         return self.layout == "keyed"
+
+    @property
+    def most_invalid(self) -> float:
+        """Largest share of the rows that may be invalid."""
+        return 1.0 if self.allow_quarantine else MOST_INVALID
 
     def check(self) -> None:
         """Raises ValueError if the file or the key is missing, or the quarantine would replace one of them."""
@@ -124,7 +132,7 @@ def read_keyed_file(file: CallFile, purpose: str, *, progress: Callable[[int, in
     Args:
         purpose: what the calls are used for; a declaration must permit it (`serving/custody/purposes.py`).
     Raises:
-        ValueError: in one line, for faults of the file, or if all of its rows are invalid.
+        ValueError: in one line, for faults of the file, or if too many of its rows are invalid.
     """
     declaration = require_purpose(file.path, purpose)
     if file.keyed:
@@ -137,7 +145,7 @@ def read_keyed_file(file: CallFile, purpose: str, *, progress: Callable[[int, in
         quarantine=file.quarantine,
         key=key,
         strict=file.strict,
-        nonempty=True,
+        most_invalid=file.most_invalid,
         progress=progress,
     )
     return KeyedCalls(intake_of(layout, key).table(read.table.sort_by("start")), dict(read.quarantined))
@@ -197,6 +205,7 @@ def key_file(
         key=file.number_key(),
         quarantine=file.quarantine,
         strict=file.strict,
+        most_invalid=file.most_invalid,
         history=history,
         refused=refused,
         zone=file.zone,

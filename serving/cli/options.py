@@ -141,10 +141,16 @@ Why = Annotated[str, typer.Option("--why", help="Reason, for the audit log.")]
 SigningKey = Annotated[Path, typer.Option("--signing-key", help="Ed25519 key (PEM) that signs.")]
 
 KEYED = "keyed"
-ROW_OPTIONS = ("quarantine", "strict", "zone")
+ROW_OPTIONS = ("quarantine", "strict", "allow_quarantine", "zone")
 """Options about rows as written: a keyed table is accepted or refused as a whole, and its times have no zone."""
 
 
+AllowQuarantine = Annotated[
+    bool,
+    typer.Option(
+        "--allow-quarantine", help="Go on without the invalid rows of --calls even if they are more than a tenth."
+    ),
+]
 EngineName = Annotated[
     Literal["table", "spark"],
     typer.Option("--engine", help="table, or spark: reads keyed calls (Parquet), and writes a new folder."),
@@ -161,6 +167,13 @@ class RowOptions:
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail on the first invalid row instead of quarantining it.")
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallRowOptions(RowOptions):
+    """Where invalid rows of calls go, and how many there may be."""
+
+    allow_quarantine: AllowQuarantine = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,6 +19,7 @@ from .options import (
     KEYED,
     ROW_OPTIONS,
     CalleesKey,
+    CallRowOptions,
     Calls,
     ColumnFile,
     ComplaintFile,
@@ -30,7 +31,6 @@ from .options import (
     LayoutName,
     PolicyFile,
     RegisterFolder,
-    RowOptions,
     Threads,
     Trust,
 )
@@ -58,7 +58,7 @@ class VectorOptions:
 @console.private
 def features(
     context: typer.Context,
-    rows: RowOptions,
+    rows: CallRowOptions,
     catalogue: Annotated[
         bool, typer.Option("--list", help="Print all features instead; with --json their exact definitions.")
     ] = False,
@@ -166,7 +166,7 @@ class ScoreOptions:
 
 
 @console.private
-def score(context: typer.Context, calls: Calls, rows: RowOptions, options: ScoreOptions) -> Result:
+def score(context: typer.Context, calls: Calls, rows: CallRowOptions, options: ScoreOptions) -> Result:
     """Give each call of a file the verdict that it would have got as it rang.
 
     --out gets one row for each row of --calls, in the same order.
@@ -204,7 +204,7 @@ def score(context: typer.Context, calls: Calls, rows: RowOptions, options: Score
     return Result(result, lambda: show_scored(result))
 
 
-def _call_file(calls: Path, rows: RowOptions, options: VectorOptions | ScoreOptions) -> CallFile:
+def _call_file(calls: Path, rows: CallRowOptions, options: VectorOptions | ScoreOptions) -> CallFile:
     from callsieve.serving.batch.call_files import CallFile
 
     return CallFile(
@@ -213,6 +213,7 @@ def _call_file(calls: Path, rows: RowOptions, options: VectorOptions | ScoreOpti
         key=options.key,
         quarantine=rows.quarantine,
         strict=rows.strict,
+        allow_quarantine=rows.allow_quarantine,
         zone=options.zone,
     )
 

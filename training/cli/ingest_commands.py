@@ -14,7 +14,7 @@ from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environme
 from callsieve.serving.cli import console
 from callsieve.serving.cli.configuration import refuse_unused
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import ComplaintFile, KeyFile, LayoutName, Out, RowOptions, Zone
+from callsieve.serving.cli.options import AllowQuarantine, ComplaintFile, KeyFile, LayoutName, Out, RowOptions, Zone
 from callsieve.serving.custody.purposes import copy_declaration, current_declaration
 
 from .log_options import ImportOptions
@@ -59,6 +59,7 @@ class OwnFiles:
         typer.Option("--trusted-layout", help="callsieve, or a TOML file; by default the table `trusted` of --layout."),
     ] = None
     key: KeyFile = None
+    allow_quarantine: AllowQuarantine = False
 
     def check(self, context: typer.Context) -> None:
         """Ends the command if it has options of own files without the file that they describe."""
@@ -110,7 +111,15 @@ class OwnFiles:
         }
         try:
             own = OwnFile(self.calls, self.layout)
-            invalid = key_own_files(own, key, folder, **others, purpose=purpose, progress=progress)
+            invalid = key_own_files(
+                own,
+                key,
+                folder,
+                **others,
+                allow_quarantine=self.allow_quarantine,
+                purpose=purpose,
+                progress=progress,
+            )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -19,7 +19,7 @@ from callsieve.features.files.decode import Record, as_kind
 from callsieve.features.files.progress import silent
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import KEY_VARIABLE
-from callsieve.features.reading.quarantine import BAD_VALUE, DUPLICATE, UNKNOWN_WORD, check_any_valid
+from callsieve.features.reading.quarantine import BAD_VALUE, DUPLICATE, UNKNOWN_WORD, check_valid
 from callsieve.serving.batch.call_files import key_or_temporary
 from callsieve.serving.batch.keyed_rows import Rows, read_rows
 from callsieve.serving.custody.purposes import current_declaration
@@ -139,7 +139,7 @@ def sound_rows(rows: Rows, table: pd.DataFrame, quarantine: Path | None, key: Ke
     shown = {names[0]: role for role, names in rows.roles.items()}
     valid, invalid = rows.set_apart(shown, quarantine, key, strict=strict)
     table = table.iloc[valid].reset_index(drop=True)
-    check_any_valid(len(table), invalid)
+    check_valid(len(table), invalid)
     return KeyedRows(table, dict(sorted(invalid.counts.items())))
 
 

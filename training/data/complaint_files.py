@@ -36,7 +36,7 @@ from callsieve.features.reading.quarantine import (
     DUPLICATE,
     TIME_OUT_OF_RANGE,
     UNKNOWN_WORD,
-    check_any_valid,
+    check_valid,
 )
 from callsieve.serving.batch.keyed_rows import BAD_NUMBER, Rows, read_rows
 
@@ -207,7 +207,7 @@ def read_complaint_file(
     shown = {name: role for role, columns in rows.roles.items() if role not in OFFICE_COLUMNS for name in columns}
     sound, invalid = rows.set_apart(shown, quarantine, key, strict=strict)
     table = table.iloc[sound].reset_index(drop=True)
-    check_any_valid(len(table), invalid)
+    check_valid(len(table), invalid)
     subject = [name for name in ("reporter", "number", "at") if name in table]
     resubmitted = int(table.duplicated(subject).sum()) if "reporter" in table else 0
     return ReadComplaints(table, dict(sorted(invalid.counts.items())), int(day_only[sound].sum()), resubmitted)

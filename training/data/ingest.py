@@ -17,6 +17,7 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.offline.keyed_file import write_keyed
 from callsieve.features.reading.call_files import write_table
 from callsieve.features.reading.layouts import read_layout
+from callsieve.features.reading.quarantine import MOST_INVALID
 from callsieve.serving.batch.call_files import key_or_temporary
 from callsieve.serving.batch.keyed_rows import milliseconds
 from callsieve.serving.custody.purposes import copy_declaration, current_declaration, require_purpose
@@ -129,6 +130,7 @@ def key_own_files(
     complaints: OwnFile | None = None,
     checks: OwnFile | None = None,
     trusted: OwnFile | None = None,
+    allow_quarantine: bool = False,
     purpose: str | None = TRAINING,
     progress: Progress = silent,
 ) -> dict[Path, dict[str, int]]:
@@ -140,12 +142,13 @@ def key_own_files(
 
     Args:
         folder: new or empty.
+        allow_quarantine: whether more than MOST_INVALID of the rows of calls may be invalid.
         purpose: what the tables are for; None for all that the declaration of the calls permits, which every reader of
             the folder checks again.
     Returns: number of quarantined rows of each file, by reason.
     Raises:
-        ValueError: in one line, if a file is missing or invalid, all of its rows are invalid, or the declaration of its
-            folder does not permit the purpose.
+        ValueError: in one line, if a file is missing or invalid, too many of its rows are invalid, or the declaration
+            of its folder does not permit the purpose.
     """
     paths = [file.path for file in (calls, complaints, checks, trusted) if file is not None]
     check_distinct(*paths)
@@ -185,6 +188,7 @@ def key_own_files(
         key=key,
         quarantine=None,
         strict=False,
+        most_invalid=1.0 if allow_quarantine else MOST_INVALID,
         progress=step["calls"],
     )
     copy_declaration(calls.path.parent, folder)

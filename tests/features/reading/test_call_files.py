@@ -59,7 +59,8 @@ def calls(draw: Callable[..., object]) -> dict[str, object]:
     start = draw(moments)
     over = draw(st.booleans())
     talk = draw(st.just(0.0) | seconds) if over else None
-    outcome = "answered" if talk else draw(st.sampled_from(OUTCOMES))
+    outcomes = OUTCOMES if over else ("answered", "unknown")  # any other one ends a call
+    outcome = "answered" if talk else draw(st.sampled_from(outcomes))
     return {
         "start": start,
         "caller": draw(st.just("") | numbers),
@@ -385,6 +386,23 @@ def test_every_row_is_accounted_for(faults, block):
     assert result.rows == len(faults)
     sound = [row for row, fault in zip(rows, faults, strict=True) if fault is None]
     assert [start.isoformat() for start in result.table["start"].to_pylist()] == [row[0] for row in sound]
+
+
+@pytest.mark.parametrize(
+    ("ring", "talk", "outcome", "read_as"),
+    [
+        ("5", "", "busy", (5.0, 0.0)),
+        ("", "0", "no_answer", (20.0, 0.0)),
+        ("", "", "rejected", (20.0, 0.0)),
+        ("", "", "unknown", (None, None)),  # not over
+        ("", "", "answered", (None, None)),
+    ],
+)
+def test_an_unanswered_call_may_have_empty_ring_and_talk(ring, talk, outcome, read_as):
+    result = read(text_of([[*GOOD[:3], ring, talk, outcome]], HEADER))
+    assert [(row["ring"], row["talk"]) for row in result.table.to_pylist()] == [read_as]
+    missing = read(text_of([[*GOOD[:3], talk, outcome]], [name for name in HEADER if name != "ring"]))
+    assert missing.quarantined == ({"bad_value": 1} if read_as[1] is not None else {})
 
 
 def test_a_quarantined_row_has_tokens_in_place_of_numbers():

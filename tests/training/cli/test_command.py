@@ -160,15 +160,50 @@ def test_score_counts_calls_and_callers(command_json, command_text, world_folder
     assert "verdicts of model" in command_text("score", *words)
 
 
-def test_score_counts_quarantined_rows(command_json, training_run, tmp_path):
-    lines = ["caller,callee,start,duration", "13800138000,13900139000,2025-03-03 10:00:00,30", "13800138000,,x,1"]
-    (tmp_path / "calls.csv").write_text("\n".join(lines) + "\n")
+SOUND = [f"13800138000,1390013900{i},2025-03-03 10:00:00,30" for i in range(9)]
+BAD_ROW = "13800138000,139,3/3/2025 10:00,1"
+
+
+@pytest.mark.parametrize(
+    ("rows", "options"),
+    [([*SOUND, BAD_ROW], ()), ([*SOUND, BAD_ROW, BAD_ROW], ["--allow-quarantine"]), ([*SOUND, *SOUND], ())],
+    ids=["a tenth", "allowed", "repeats"],
+)
+def test_score_counts_quarantined_rows(command_json, training_run, tmp_path, rows, options):
+    (tmp_path / "calls.csv").write_text("\n".join(["caller,callee,start,duration", *rows]) + "\n")
     declare(tmp_path, "switch of the test", "contract", ["scoring"], "2999-12-31")
-    words = ["--bundle", training_run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv"]
+    words = ["--bundle", training_run[0] / "bundle", "--layout", "plain", "--calls", tmp_path / "calls.csv", *options]
     value = command_json("score", *words, "--quarantine", tmp_path / "quarantine.jsonl")
-    assert value["calls"] == 1
-    assert sum(value["quarantined"].values()) == 1
+    assert value["calls"] == 9
+    assert sum(value["quarantined"].values()) == len(rows) - 9
     assert "13800138000" not in json.dumps(value)
+
+
+COMMANDS = (
+    "score --out {out}",
+    "features --out {out}",
+    "adapt --out {out}",
+    "train --out {out} --checks {checks}",
+    "ingest calls --out {out}",
+    "live fill --state {out} --key {key}",
+    "score --history {calls}",
+)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_file_of_which_much_is_invalid_is_refused(run_command, tmp_path, words):
+    rows = [row.replace(":00,", f":{second:02d},") for second, row in enumerate(SOUND)]
+    names = {name: tmp_path / name for name in ("out", "checks", "key", "calls")}
+    names["calls"].write_text("\n".join(["caller,callee,start,duration", *rows, BAD_ROW, BAD_ROW]) + "\n")
+    names["checks"].write_text("number,verdict,checked_at\n13800138000,nuisance,2025-03-03\n")
+    Key.generate("e1").write(names["key"])
+    (tmp_path / "sound").write_text("\n".join(["caller,callee,start,duration", *SOUND]) + "\n")
+    calls = "sound" if "--history" in words else "calls"
+    given = (word.format(**names) for word in words.split())
+    code, out, err = run_command(*given, "--calls", tmp_path / calls, "--layout", "plain")
+    assert (code, out) == (1, "") and "calls: 2 of 11 rows were quarantined: 2 bad_time (column 'start', " in err
+    assert "got '9/9/9999 99:99': name how the file writes times" in err and "--allow-quarantine" in err
+    assert "13800138000" not in err
 
 
 OVERWRITES = {
@@ -246,7 +281,7 @@ def write_inputs(folder):
         Key.generate("e1").write(folder / f"{name}.key")
     declare(folder, "switch of the test", "contract", ["training"], "2999-12-31")
     return ("features", "--calls", folder / "calls.csv", "--layout", folder / "own.toml", "--out", folder / "out",
-            "--features", "call_hour", "--key", folder / "one.key")  # fmt: skip
+            "--features", "call_hour", "--key", folder / "one.key", "--allow-quarantine")  # fmt: skip
 
 
 def replace_text(path, old, new):
