@@ -199,8 +199,8 @@ def test_a_file_of_which_much_is_invalid_is_refused(run_command, tmp_path, words
     Key.generate("e1").write(names["key"])
     (tmp_path / "sound").write_text("\n".join(["caller,callee,start,duration", *SOUND]) + "\n")
     calls = "sound" if "--history" in words else "calls"
-    given = (word.format(**names) for word in words.split())
-    code, out, err = run_command(*given, "--calls", tmp_path / calls, "--layout", "plain")
+    typed = (word.format(**names) for word in words.split())
+    code, out, err = run_command(*typed, "--calls", tmp_path / calls, "--layout", "plain")
     assert (code, out) == (1, "") and "calls: 2 of 11 rows were quarantined: 2 bad_time (column 'start', " in err
     assert "got '9/9/9999 99:99': name how the file writes times" in err and "--allow-quarantine" in err
     assert "13800138000" not in err
