@@ -13,6 +13,7 @@ import phonenumbers
 import pyarrow as pa
 
 from callsieve.features.files.dates import time_zone
+from callsieve.features.intake.text_columns import dictionary_column
 from callsieve.features.reading.checked_cells import check_types, decode
 from callsieve.features.reading.layouts import CATEGORIES, DEFAULT_ZONE, NUMBERS, ROLES, TEXTS, Layout, read_layout
 from callsieve.features.reading.quarantine import BAD_TIME
@@ -156,7 +157,7 @@ def _encoded(column: pd.Series[Any], name: Any, text: Any) -> pa.DictionaryArray
     except TypeError:
         raise ValueError(f"DataFrame: column {name!r} holds lists or dicts, expected text or whole numbers") from None
     words = pa.array([text(value) for value in values.tolist()], pa.string())
-    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=codes < 0), words)
+    return dictionary_column(codes, words)
 
 
 def _international(calls: pa.Table, country: str) -> pa.Table:

@@ -82,7 +82,7 @@ def call_features(
     layouts = [layout_of(columns, frame, zone, numbers) for frame in frames]
     tables = [read_frame(frame, layout, country) for frame, layout in zip(frames, layouts, strict=True)]
     layout = layouts[0]
-    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    table = pa.concat_tables(tables).combine_chunks()
     kind: Literal["written", "codes"] = "codes" if layout.numbers == "codes" else "written"
     intake = Intake(_KEY, zone=layout.hours_zone, numbers=kind, remember=max(1, table.num_rows))
     keyed = intake.table(table)

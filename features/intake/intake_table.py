@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import compress
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +24,7 @@ from .number_cache import NIBBLES, NumberCache, TextIndex
 from .number_memory import NumberMemory
 from .numberplan import changes
 from .table_steps import FIRST, dial_all
-from .text_columns import dictionary_encoded
+from .text_columns import dictionary_column, dictionary_encoded
 
 Offset = Callable[[int], int]
 """Milliseconds that local time is ahead of UTC in a quarter hour since 1970."""
@@ -56,7 +55,7 @@ def keyed_table(calls: pa.Table, memory: NumberMemory, offset: Offset) -> pa.Tab
         "day": pa.array(day.astype(np.int32)),
         "same_region": _small(_same_region(facts, caller, callee)),
         "shared_prefix": _small(_shared_prefix(facts, caller, callee)),
-        "step": _dictionary(step, STEPS, np.int8),
+        "step": dictionary_column(step, STEPS, np.int8),
         "presented_differs": _small(_differs(facts, caller, network)),
         "caller_block": _words(facts["token_block"][caller], numbers.blocks),
     }
@@ -66,7 +65,7 @@ def keyed_table(calls: pa.Table, memory: NumberMemory, offset: Offset) -> pa.Tab
         codes = _category_codes(calls, name)
         if name in read:  # a declared class counts only where the number has no digits to read
             codes = np.where(read[name] == UNKNOWN_CLASS, codes, read[name])
-        columns[name] = _dictionary(codes, words, np.int8)
+        columns[name] = dictionary_column(codes, words, np.int8)
     for use in TEXTS:
         columns[use] = keyed_column(use, _column(calls, use), memory)
     names = [*KEYED_COLUMNS, *(["call"] if "call" in calls.column_names else [])]
@@ -78,7 +77,7 @@ def keyed_column(use: Use, column: pa.Array | pa.ChunkedArray, memory: NumberMem
     codes, texts = _encoded(column)
     tokens = TextIndex()
     ids = np.array([*map(tokens.code, _tokens(memory, use, texts)), UNKNOWN], dtype=np.int32)
-    return _dictionary(ids[codes], list(tokens), np.int32)
+    return dictionary_column(ids[codes], list(tokens))
 
 
 def _tokens(memory: NumberMemory, use: Use, texts: Sequence[str | None]) -> list[str | None]:
@@ -240,12 +239,7 @@ def _words(codes: Ints, words: Collection[str]) -> pa.DictionaryArray:
     present = np.zeros(len(words), dtype=np.bool_)
     present[codes] = True
     renumbered = np.cumsum(present, dtype=np.int32) - 1
-    return _dictionary(renumbered[codes], list(compress(words, present.tolist())), np.int32)
-
-
-def _dictionary(codes: Ints, words: Sequence[str] | pa.Array, width: type[np.signedinteger[Any]]) -> pa.DictionaryArray:
-    indices = pa.array(codes.astype(width), mask=codes < 0)
-    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
+    return dictionary_column(renumbered[codes], list(compress(words, present.tolist())))
 
 
 def _small(values: Ints) -> pa.Array:

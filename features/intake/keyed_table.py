@@ -13,6 +13,8 @@ from callsieve.features.files.parquet_file import parquet_errors
 from callsieve.features.keys.tokens import TOKEN, Use
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS, UNKNOWN, KeyedCall
 
+from .text_columns import unified
+
 BATCH_ROWS = 1 << 17
 TEXTS: tuple[Use, ...] = ("trunk", "operator", "device", "place")
 KEYED_TOKENS = ("caller", "callee", "caller_block", *TEXTS)
@@ -36,7 +38,7 @@ def read_keyed(path: str | Path) -> pa.Table:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read([*KEYED_COLUMNS, *({"call"} & set(names))])
         table.validate(full=True)
-    return checked_columns(table, path.name).unify_dictionaries()
+    return unified(checked_columns(table, path.name))
 
 
 def check_table(calls: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,35 @@ def dictionary_decoded(column: Any) -> Any:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
+def dictionary_column(
+    codes: Array, words: Collection[str] | pa.Array, width: npt.DTypeLike = np.int32
+) -> pa.DictionaryArray:
+    """Returns a column of words by their codes; a negative code is null, and the index under it is 0.
+
+    Any number may be under a null, but Arrow's `unify_dictionaries` looks up every index, and so reads outside its map.
+
+    >>> dictionary_column(np.array([1, -1]), ["a", "b"]).to_pylist()
+    ['b', None]
+    """
+    indices = pa.array(np.maximum(codes, 0).astype(width), mask=codes < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
+
+
+def unified(table: pa.Table) -> pa.Table:
+    """Returns the table with each dictionary column in one chunk, which has one dictionary.
+
+    Unlike Arrow's `unify_dictionaries`, it looks up no index under a null. Other columns keep their chunks.
+
+    >>> parts = [pa.table({"x": pa.array(words).dictionary_encode()}) for words in (["a"], ["b", None])]
+    >>> unified(pa.concat_tables(parts))["x"].chunks[0].dictionary.to_pylist()
+    ['a', 'b']
+    """
+    for i, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) and table.column(i).num_chunks > 1:
+            table = table.set_column(i, field, table.column(i).combine_chunks())
+    return table
+
+
 def dictionary_encoded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
     """Returns the column as one array with a dictionary.
 
@@ -28,7 +58,7 @@ def dictionary_encoded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray
     [0, 1, 0]
     """
     if isinstance(column, pa.ChunkedArray):
-        column = column.unify_dictionaries().combine_chunks()
+        column = column.combine_chunks()
     return column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
 
 

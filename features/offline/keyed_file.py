@@ -26,7 +26,7 @@ from callsieve.features.files.parquet_file import write_groups
 from callsieve.features.files.pipeline import one_ahead
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.intake import Intake
-from callsieve.features.intake.text_columns import dictionary_decoded
+from callsieve.features.intake.text_columns import dictionary_decoded, unified
 from callsieve.features.keys.tokens import Key
 from callsieve.features.reading.call_files import read_batches, without_duplicates
 from callsieve.features.reading.checked_cells import schema
@@ -133,10 +133,10 @@ def chunks(batches: Iterable[tuple[pa.Table, Array]]) -> Iterator[pa.Table]:
     for calls, rows in batches:
         waiting.append(calls.append_column(ROW, pa.array(rows)))
         if sum(table.num_rows for table in waiting) >= CHUNK_ROWS:
-            yield pa.concat_tables(waiting).unify_dictionaries()
+            yield unified(pa.concat_tables(waiting))
             waiting = []
     if waiting:
-        yield pa.concat_tables(waiting).unify_dictionaries()
+        yield unified(pa.concat_tables(waiting))
 
 
 def caller_shards(intake: Intake, callers: pa.ChunkedArray, shards: int) -> Array:
@@ -165,7 +165,7 @@ def keyed_shards(
 
 def concatenated(tables: list[pa.Table]) -> pa.Table:
     """Returns the rows of tables in one chunk, with one dictionary a column."""
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    return pa.concat_tables(tables).combine_chunks()
 
 
 class SealedShards:

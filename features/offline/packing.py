@@ -198,14 +198,9 @@ def party_codes(calls: pa.Table) -> tuple[Array, int]:
     """Returns caller and callee of each call in turn as dense int32 codes, and the number of numbers."""
     both = [chunk for name in ("caller", "callee") for chunk in calls[name].chunks]
     text = [chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode() for chunk in both]
-    column = pa.chunked_array(text, type=pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
-    parties, callers = np.empty((calls.num_rows, 2), dtype=np.int32), calls["caller"].num_chunks
-    for party, chunks in enumerate((column.chunks[:callers], column.chunks[callers:])):
-        first = 0
-        for chunk in chunks:
-            parties[first : first + len(chunk), party] = np.asarray(chunk.indices)
-            first += len(chunk)
-    return parties.reshape(-1), len(column.chunk(0).dictionary) if column.num_chunks else 0
+    column = pa.chunked_array(text, type=pa.dictionary(pa.int32(), pa.string())).combine_chunks()
+    parties = np.asarray(column.indices).reshape(2, -1)
+    return np.ascontiguousarray(parties.T).reshape(-1), len(column.dictionary)
 
 
 def group_codes(column: pa.ChunkedArray) -> tuple[Array, pa.Array]:

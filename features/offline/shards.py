@@ -270,4 +270,4 @@ def read_batches(file: pq.ParquetFile, groups: range, path: Path) -> Iterator[pa
 
 def whole_chunk(pieces: list[pa.Table], file: str) -> pa.Table:
     """Returns a chunk as one checked table, as `keyed_table.read_keyed` does."""
-    return checked_columns(pa.concat_tables(pieces).unify_dictionaries().combine_chunks(), file)
+    return checked_columns(pa.concat_tables(pieces).combine_chunks(), file)

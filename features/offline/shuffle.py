@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import atomic_path
+from callsieve.features.intake.text_columns import unified
 
 LETTERS, FIRST_LETTER = 32, ord("a")  # a token ends with 32 letters, half a byte each
 
@@ -108,7 +109,7 @@ def write_parts(
 
 def read_part(paths: Sequence[Path], shard: int) -> pa.Table:
     """Returns the rows of a shard from all files."""
-    return pa.Table.from_batches(list(read_batches(paths, shard))).unify_dictionaries()
+    return unified(pa.Table.from_batches(list(read_batches(paths, shard))))
 
 
 def read_batches(paths: Sequence[Path], shard: int) -> Iterator[pa.RecordBatch]:

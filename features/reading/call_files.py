@@ -92,7 +92,7 @@ def read_calls(
         for calls, rows in read_batches(Path(path), layout, invalid, progress=progress):
             tables.append(calls)
             positions.append(rows)
-        table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+        table = pa.concat_tables(tables).combine_chunks()
         tables.clear()
         table = without_duplicates(table, np.concatenate(positions), layout, invalid)
     if most_invalid is not None:

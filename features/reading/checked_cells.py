@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from callsieve.features.arrays import Bools, Floats, Int32s
+from callsieve.features.intake.text_columns import dictionary_column
 from callsieve.features.records import CALL_COLUMNS, OUTCOMES
 
 from .layouts import CATEGORIES, NUMBERS, SECONDS, TEXTS, TIMES, Layout
@@ -311,7 +312,7 @@ def _sides(inputs: Mapping[str, pa.Array], direction: Int32s, layout: Layout, fa
             # An empty caller is a withheld number.
             codes = np.where(codes < 0, np.int32(len(words)), codes)
             words = pa.concat_arrays([words, pa.array([""])])
-        columns[role] = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), words)
+        columns[role] = dictionary_column(codes, words)
     return columns
 
 

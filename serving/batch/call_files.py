@@ -19,6 +19,7 @@ from callsieve.features.files.dates import now_ms
 from callsieve.features.files.parquet_file import write_groups
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import BATCH_ROWS, read_keyed
+from callsieve.features.intake.text_columns import unified
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.keys.callee_keys import EPHEMERAL
 from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environment, read_key
@@ -256,7 +257,7 @@ def keyed_with_history(path: Path, history: Path, folder: Path) -> Path:
     for file, sign in ((path, 1), (history, -1)):
         table = read_keyed(file).select(KEYED_COLUMNS)
         tables.append(table.append_column("call", pa.array(sign * np.arange(1, table.num_rows + 1))))
-    calls = pa.concat_tables(tables).unify_dictionaries()
+    calls = unified(pa.concat_tables(tables))
     pairs = pa.table({name: calls[name].cast(pa.string()) for name in identity}).to_pandas()
     again = pairs.duplicated().to_numpy() & (calls["call"].to_numpy() < 0)
     write_groups(iter([calls.filter(pa.array(~again))]), out)

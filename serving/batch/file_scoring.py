@@ -28,6 +28,7 @@ from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.files.atomic import locked_folder
 from callsieve.features.files.parquet_file import GROUP_ROWS
 from callsieve.features.files.progress import Progress, steps
+from callsieve.features.intake.text_columns import unified
 from callsieve.features.offline.shards import open_plan, run
 from callsieve.features.offline.shuffle import read_notes
 from callsieve.features.online.feeds import COLUMNS, feed_of_batches
@@ -159,7 +160,7 @@ def matched_complaints(calls: Path, complaints: Path) -> pa.Table:
             party = [table[name].cast(pa.string()) for name in ("caller", "callee")]
             between = pc.and_(*(pc.is_in(*pair) for pair in zip(party, (callers, callees), strict=True)))
             tables.append(table.filter(between))
-    return complaint_table(pa.concat_tables(tables).unify_dictionaries().sort_by("start"), frame)
+    return complaint_table(unified(pa.concat_tables(tables)).sort_by("start"), frame)
 
 
 def total(counts: list[Mapping[str, Any]]) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def read_rows(path: Path, match: MatchColumns, progress: Progress = silent) -> R
     for batch in read_lines(path, matched):
         batches.append(batch)
         progress("read", 0.5 * batch.done / path.stat().st_size)
-    cells = pa.concat_tables([batch.cells for batch in batches]).unify_dictionaries().select(wanted)
+    cells = pa.concat_tables([batch.cells for batch in batches]).select(wanted)
     broken = [line for batch in batches for line in batch.broken]
     return Rows(path.name, _frame(cells), np.concatenate([batch.rows for batch in batches]), roles, broken)
 

@@ -15,6 +15,7 @@ from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import atomic_path
 from callsieve.features.files.parquet_file import is_parquet, parquet_errors
 from callsieve.features.files.progress import Progress
+from callsieve.features.intake.text_columns import unified
 from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.offline.shard_tasks import party_tokens
 from callsieve.features.offline.shuffle import read_part
@@ -189,7 +190,7 @@ def _with_refused(table: pa.Table, invalid: pa.Table) -> pa.Table:
     message = pc.binary_join_element_wise(MESSAGES[INVALID], invalid["reason"], ": ")
     columns |= {"status": pa.array([INVALID] * invalid.num_rows), "message": message, ROW: invalid[ROW]}
     rows = pa.table(columns, schema=table.schema)
-    return pa.concat_tables([table, rows]).unify_dictionaries().sort_by(ROW).combine_chunks()
+    return unified(pa.concat_tables([table, rows])).sort_by(ROW).combine_chunks()
 
 
 class CopiedColumns:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.arrays import Array
-from callsieve.features.intake.text_columns import dictionary_encoded
+from callsieve.features.intake.text_columns import dictionary_column, dictionary_encoded
 from callsieve.features.records import NUMBER_CLASSES
 
 from .register_lookup import Terms
@@ -131,9 +131,8 @@ class RegisterJoin:
         callee, tables = column_of(calls, "callee"), self._registers.tables
 
         def campaign_words(codes: Array, words: list[str]) -> pa.DictionaryArray:
-            code = np.where(registered, codes[np.where(registered, place, 0)] if len(codes) else 0, 0).astype(np.int32)
-            empty = ~registered | (code < 0)
-            return pa.DictionaryArray.from_arrays(pa.array(code, mask=empty), pa.array(words, pa.string()))
+            code = codes[np.where(registered, place, 0)] if len(codes) else 0
+            return dictionary_column(np.where(registered, code, -1), words)
 
         business = campaign_words(self._business, self._businesses)
         any_business = campaign_words(np.zeros_like(self._business), [ANY])

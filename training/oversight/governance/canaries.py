@@ -31,6 +31,7 @@ from callsieve.features.files.decode import Record, json_as
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.numberplan import NOT_ASSIGNED, changes, plan
+from callsieve.features.intake.text_columns import unified
 from callsieve.features.keys.tokens import TOKEN, Key
 from callsieve.features.reading.call_files import write_table
 from callsieve.serving.custody.purposes import require_purpose
@@ -113,7 +114,7 @@ def plant(calls: Path, out: Path, key: Key, store: Key, canaries: Canaries, stat
         ids = pa.array(range(table.num_rows, table.num_rows + planted.num_rows), table["call"].type)
         planted = planted.append_column("call", ids)
     planted = planted.select(table.column_names).cast(table.schema)
-    copy = pa.concat_tables([table, planted]).unify_dictionaries().sort_by("start")
+    copy = unified(pa.concat_tables([table, planted])).sort_by("start")
     # Write the state first: canaries that the state does not list could never be recognised.
     add_to_state(state, canaries)
     write_table(copy, out)

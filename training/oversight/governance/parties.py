@@ -21,7 +21,7 @@ from callsieve.features.files.dates import now_ms
 from callsieve.features.files.decode import Record, toml_as
 from callsieve.features.files.masking import has_long_digits
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.features.intake.text_columns import dictionary_decoded
+from callsieve.features.intake.text_columns import dictionary_column, dictionary_decoded
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.serving.bundle.attestation import verify_attestation
@@ -292,7 +292,7 @@ def columns(source: ReportData) -> dict[str, Column]:
 
 def dictionary(calls: pa.Table, name: str) -> Column:
     """Returns a column of words or tokens as codes and labels."""
-    column = calls[name].cast(pa.dictionary(pa.int32(), pa.string())).unify_dictionaries().combine_chunks()
+    column = calls[name].cast(pa.dictionary(pa.int32(), pa.string())).combine_chunks()
     codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return Column(codes, column.dictionary.to_pylist())
 
@@ -390,9 +390,7 @@ def _unlicensed(source: ReportData, joins: IndexJoins, rows: Mapping[str, Array]
     for register, column, name in LICENSED:
         users = _register_words(registers[register], column, rows[register])
         stated = _register_words(registers[register], name, rows[register])
-        key = pa.DictionaryArray.from_arrays(
-            pa.array(stated.codes.astype(np.int32), mask=stated.codes < 0), pa.array(stated.labels, pa.string())
-        )
+        key = dictionary_column(stated.codes, stated.labels)
         faulty = (user < 0) & (users.codes >= 0) & (joins.in_effect("licences", at, key) < 0)
         places = np.array([*map(labels.index, users.labels), -1], dtype=np.int64)
         user = np.where(faulty, places[users.codes], user)

@@ -19,6 +19,7 @@ from callsieve.features.files.dates import DAY, EPOCH, parse_day
 from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import read_keyed
+from callsieve.features.intake.text_columns import unified
 from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import Key, Use, is_token
 from callsieve.features.reading.call_files import write_table
@@ -157,7 +158,7 @@ def hold(folder: Path, callers: Collection[str], purpose: str, person: str, log:
     act = {"act": HOLD, "what": fingerprint(new.sort_by("start")), "count": new.num_rows}
     entry = log.append("access", act | {"purpose": purpose, "person": person, "tickets": [], "source": str(folder)})
     if new.num_rows or not path.exists():
-        write_table(whole.unify_dictionaries().sort_by("start"), path)
+        write_table(unified(whole).sort_by("start"), path)
     return {"held": whole.num_rows, "added": new.num_rows, "entry": entry}
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
 from callsieve.features.arrays import Array, Int32s
+from callsieve.features.intake.text_columns import dictionary_column
 from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, OUTCOMES, RELEASED_BY, ROUTES
 from callsieve.training.world.basis.numbering import NEVER, OPERATORS, Directory
 from callsieve.training.world.basis.plans import Plan
@@ -22,14 +21,6 @@ UNKNOWN_RELEASE = RELEASED_BY.index("unknown")
 TIMESTAMP = pa.timestamp("ms", tz="UTC")
 # Q.850 causes, in the order of OUTCOMES.
 CAUSES = ("16", "19", "17", "21", "21", "1", "38", "", "")
-
-
-def dictionary_column(codes: Array, names: Any) -> pa.DictionaryArray:
-    """Makes a dictionary column of codes; a negative code is null."""
-    missing = codes < 0
-    indices = pa.array(codes.astype(np.int32), mask=missing if missing.any() else None)
-    values = names if isinstance(names, pa.Array) else pa.array(list(names), pa.string())
-    return pa.DictionaryArray.from_arrays(indices, values)
 
 
 def calls_table(sim: Sim, plan: Plan, records: Records, first: int, words: dict[str, pa.Array]) -> pa.Table:

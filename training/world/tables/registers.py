@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from callsieve.features.arrays import Array, Bools, Floats, Int64s
+from callsieve.features.intake.text_columns import dictionary_column, unified
 from callsieve.training.world.basis.draws import lognormal
 from callsieve.training.world.basis.numbering import NEVER, Directory
 from callsieve.training.world.basis.plans import ANSWERED, Plan
@@ -19,7 +20,7 @@ from callsieve.training.world.basis.timing import DAY
 from callsieve.training.world.callers.sim import Sim
 from callsieve.training.world.callers.tricks import RELAY
 
-from .arrow_tables import TIMESTAMP, dictionary_column
+from .arrow_tables import TIMESTAMP
 
 INDUSTRIES = ("loans", "insurance", "property", "education", "securities", "health", "recruitment", "travel")
 USES = ("customer service", "call centre", "own use", "number relay")
@@ -35,7 +36,7 @@ def draw_registers(sim: Sim, plan: Plan) -> dict[str, pa.Table]:
         tables[name] = _table(rng, sim, columns_of(rng, sim, plan))
     rng = sim.stream("register relays")
     relays = _table(rng, sim, _relays(sim)).cast(tables["campaigns"].schema)
-    tables["campaigns"] = pa.concat_tables([tables["campaigns"], relays]).unify_dictionaries()
+    tables["campaigns"] = unified(pa.concat_tables([tables["campaigns"], relays]))
     return tables
 
 
