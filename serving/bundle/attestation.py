@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from msgspec import Meta, Struct, field, to_builtins
 
 from callsieve.features.files.atomic import sha256, write_atomic
+from callsieve.features.files.bounded import read_bounded
 from callsieve.features.files.decode import Record, json_as
 from callsieve.features.files.strict_json import encode
 
@@ -95,10 +96,7 @@ def verify_attestation(bundle: Path, key: Ed25519PublicKey) -> Statement:
     Raises:
         ValueError: in one line, if the key did not sign it, or it is about other files. OSError: if it cannot be read.
     """
-    with attestation_path(bundle).open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise ValueError(f"must have at most {_MAX_BYTES} bytes")
+    data = read_bounded(attestation_path(bundle), _MAX_BYTES, follow_links=True)
     envelope = json_as(_Envelope, data, "envelope")
     _check_signature(envelope, key)
     statement = json_as(Statement, envelope.payload, "statement")

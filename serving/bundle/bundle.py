@@ -18,17 +18,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Meta
 
+from callsieve.features.files.bounded import open_regular, read_bounded
 from callsieve.features.files.decode import Record, json_as
 from callsieve.features.files.strict_json import encode
 from callsieve.features.online.feeds import needs_second_model
@@ -193,9 +193,9 @@ def load(
             "folder of a training"
         )
     with _bundle_errors(MANIFEST):
-        manifest = _read(folder / MANIFEST, _MAX_MANIFEST_BYTES)
+        manifest = read_bounded(folder / MANIFEST, _MAX_MANIFEST_BYTES)
     with _bundle_errors(SIGNATURE):
-        signature = _read(folder / SIGNATURE, _MAX_MANIFEST_BYTES)
+        signature = read_bounded(folder / SIGNATURE, _MAX_MANIFEST_BYTES)
     signed_by, listed = _signed_files(manifest, signature, trusted)
     on_check(f"signature: {MANIFEST} is signed by the trusted key {signed_by}")
     with _bundle_errors(str(folder)):
@@ -204,7 +204,7 @@ def load(
     for name, file in listed.items():
         with _bundle_errors(name):
             later = lazy and name in _MODEL_FILES.values() and name != _MODEL_FILES["model"]
-            files[name] = _OpenFile(folder / name, file) if later else _read(folder / name, file.size)
+            files[name] = _OpenFile(folder / name, file) if later else read_bounded(folder / name, file.size)
     metadata, forests = _open(files, listed, on_check)
     with _bundle_errors(METADATA):
         if metadata.epoch < minimum_epoch:
@@ -347,7 +347,7 @@ class _OpenFile:
     """A listed file that stays open: it takes no memory, and can be read after its folder was replaced."""
 
     def __init__(self, path: Path, listed: _ListedFile) -> None:
-        self.listed, self._file = listed, _open_file(path)
+        self.listed, self._file = listed, open_regular(path)
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):  # not if it could not be opened
@@ -376,24 +376,6 @@ def _check_file(file: bytes | _OpenFile, listed: _ListedFile) -> None:
         digest.update(piece)
     if size != listed.size or digest.hexdigest() != listed.sha256:
         raise ValueError(f"must have the size and SHA-256 of {MANIFEST}")
-
-
-def _open_file(path: Path) -> BinaryIO:
-    # The flags refuse a link that has replaced the file, and do not wait for the writer of a pipe.
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    file = os.fdopen(os.open(path, flags), "rb", buffering=0)
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise ValueError("must be a regular file")
-    return file
-
-
-def _read(path: Path, max_bytes: int) -> bytes:
-    with _open_file(path) as file:
-        data = b"".join(iter(partial(file.read, max_bytes + 1), b""))
-    if len(data) > max_bytes:
-        raise ValueError(f"must have at most {max_bytes} bytes")
-    return data
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:

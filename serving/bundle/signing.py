@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from callsieve.features.files.atomic import write_new
+from callsieve.features.files.bounded import read_bounded
 from callsieve.features.files.ownership import OWNER_ONLY, read_secret
 from callsieve.features.keys.passphrase import VARIABLE, passphrase
 
@@ -93,8 +94,10 @@ def read_public_key(path: Path | str) -> Ed25519PublicKey:
     >>> len(read_public_key("signer.pub").public_bytes_raw())
     32
     """
-    with Path(path).open("rb") as file:
-        data = file.read(_MAX_PEM_BYTES)
+    try:
+        data = read_bounded(path, _MAX_PEM_BYTES, follow_links=True)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; expected an Ed25519 public key in PEM") from None
     if (match := _PUBLIC.fullmatch(data)) and (der := base64.b64decode(match[1])).startswith(_ED25519):
         return Ed25519PublicKey.from_public_bytes(der.removeprefix(_ED25519))
     from cryptography.hazmat.primitives import serialization  # reads every form of PEM, but takes about 5 ms to import

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import msgspec
@@ -278,6 +279,18 @@ def test_reading_stops_at_the_size_limit(folder, name):
     assert "at most" not in refusal(folder)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_too_long_is_not_read_to_its_end(folder, name, lazy):
+    os.truncate(folder / name, 1 << 28)
+    tracemalloc.start()
+    try:
+        assert refusal(folder, lazy=lazy).startswith(f"{name}: must have")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 21
+    finally:
+        tracemalloc.stop()
+
+
 # --------------------------------------------------------------------- hostile content, valid signature
 
 
@@ -540,4 +553,11 @@ def test_an_invalid_key_and_a_key_of_another_kind_are_refused(tmp_path):
         key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     with pytest.raises(ValueError, match="expected an Ed25519 public key, got EC"):
+        read_public_key(path)
+    path.write_bytes(b" " * 5000)
+    with pytest.raises(ValueError, match=r"key\.pem: must have at most 4096 bytes; expected an Ed25519 public key"):
+        read_public_key(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"key\.pem: must be a regular file; expected an Ed25519 public key"):
         read_public_key(path)
