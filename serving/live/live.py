@@ -131,7 +131,7 @@ class Live:
             journal_bytes=journal_bytes,
         )
         if self.memory.refusal is not None:
-            _LOG.error("the state of earlier processes is lost: %s", self.memory.refusal)
+            _LOG.error("a snapshot of earlier processes was refused: %s", self.memory.refusal)
         self._lock = self.memory.lock
         self._problems = ProblemLog()
         self._rotated_at, self._scores_at = 0, time.monotonic() + SCORES_EVERY

@@ -42,8 +42,8 @@ class Memory:
         restored: lines that were read back from disk.
         newest: start of the newest call (Unix ms); None without a call.
         position: in a stream, of the event that is recorded now, or of the last one on disk; "" without a stream.
-        refusal: why a snapshot was not read back, in one line; None without a fault. The file is renamed to *.refused,
-            and deleted when a number is to be forgotten.
+        refusal: why a snapshot was not read back, and from what the history was restored, in one line; None without a
+            fault. The file is renamed to *.refused, and deleted when a number is to be forgotten.
         saved: snapshots that were written, and that failed.
         journal, complaints: the journals of calls and of complaints.
     """
@@ -133,16 +133,24 @@ class Memory:
         return lost
 
     def _restore(self, on_restored: Callable[[KeyedCall], object], limits: Limits, *, compiled: bool) -> None:
-        first = max(snapshot_numbers(self._folder), default=0)
+        first, refused = 0, list[str]()
         self.history = History(calls=limits.calls, numbers=limits.numbers, compiled=compiled)
-        if first:
-            where = snapshot_path(self._folder, first)
+        for number in sorted(snapshot_numbers(self._folder), reverse=True):
+            where = snapshot_path(self._folder, number)
             try:
                 self.history = History.load(where, calls=limits.calls, numbers=limits.numbers, compiled=compiled)
             except (ValueError, OSError) as error:
-                self.refusal = str(error)
+                refused.append(str(error))
                 with contextlib.suppress(OSError):
                     where.rename(where.with_suffix(".refused"))
+            else:
+                first = number
+                break
+        if refused:
+            restored = "the snapshot before it and all events since then are restored, so no event is lost"
+            if not first:
+                restored = "there is no other snapshot, so only the events that are still in the journal are restored"
+            self.refusal = "; ".join([*refused, restored])
         self.newest = self.history.newest
         for positioned in recover(self._folder, CALLS, first, self.restored):
             line, position = split_position(positioned)

@@ -49,8 +49,10 @@ class Upkeep:
         self._forgotten: list[Request] = []  # done in memory; done on disk when the next snapshot is written
         self._log_at = 0.0  # `time.monotonic()` from which a failed snapshot is logged again
         self._resume_at = 0.0  # `time.monotonic()` until which requests wait
-        # The files of earlier processes count as well.
-        self._rotated_at = -sum(file_path(folder, CALLS, i).stat().st_size for i in file_numbers(folder, CALLS))
+        # The files of earlier processes count as well, if no snapshot has replaced them.
+        last = max(snapshot_numbers(folder), default=0)
+        numbers = [number for number in file_numbers(folder, CALLS) if number >= last]
+        self._rotated_at = -sum(file_path(folder, CALLS, number).stat().st_size for number in numbers)
 
     def look(self) -> None:
         """Does what is due: ends a snapshot, serves requests to forget, or begins a snapshot."""
@@ -120,10 +122,13 @@ class Upkeep:
         else:
             self.saved[0] += 1
             with contextlib.suppress(OSError):
-                self._journal.drop(number)
-                for old in snapshot_numbers(self._folder):
-                    if old < number:
+                # The snapshot before this one stays with its later events, for a start at which this one is damaged.
+                older = [old for old in snapshot_numbers(self._folder) if old < number]
+                first = number if self._forgotten else max(older, default=number)
+                for old in older:
+                    if old < first:
                         snapshot_path(self._folder, old).unlink()
+                self._journal.drop(first)
                 if self._forgotten:
                     delete_unreadable(self._folder)
                 remove_requests(self._forgotten)

@@ -306,7 +306,7 @@ def test_a_slow_kernel_and_lost_state_are_logged_and_a_failure_is_raised(
         service_folder / "api.keys", tmp_path, **more,
     )  # fmt: skip
     serve(limits=Limits(100, 100))
-    assert "the state of earlier processes is lost: " in caplog.text
+    assert "a snapshot of earlier processes was refused: " in caplog.text
     with pytest.raises(ValueError, match="calls must be 1 or more"):
         serve(limits=Limits(calls=0))
 

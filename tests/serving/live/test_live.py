@@ -29,7 +29,7 @@ from callsieve.serving.live import memory as memory_module
 from callsieve.serving.live.cleared_callers import write_cleared
 from callsieve.serving.live.clock import SETTLED, Clock
 from callsieve.serving.live.events import CALLS, Complaint, call_from_line, call_to_line, read_complaints
-from callsieve.serving.live.journal import Journal
+from callsieve.serving.live.journal import Journal, file_numbers
 from callsieve.serving.live.live import COUNTERS, FutureEventError
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, unlock_folder
@@ -138,7 +138,13 @@ def test_a_snapshot_replaces_events(swap, calls, tmp_path):
     assert state(again, calls) == before
     again.memory.save()
     again.close()
-    assert snapshot_numbers(folder) == [4]  # the previous snapshot is deleted
+    assert sorted(snapshot_numbers(folder)) == [2, 4]
+    last = begin(swap, folder)
+    last.memory.save()
+    last.close()
+    # One snapshot before the last stays, with the events since then.
+    assert min(snapshot_numbers(folder)) == 4 and len(snapshot_numbers(folder)) == 2
+    assert not file_numbers(folder, CALLS)
 
 
 def test_events_after_a_restart_on_a_snapshot_alone_are_restored(swap, calls, tmp_path):
@@ -157,8 +163,7 @@ def test_events_after_a_restart_on_a_snapshot_alone_are_restored(swap, calls, tm
     assert state(third, calls) == before
     third.memory.save()
     third.close()
-    # A later start would read an older snapshot.
-    assert third.memory.saved == [1, 0] and len(snapshot_numbers(folder)) == 1
+    assert third.memory.saved == [1, 0] and sorted(snapshot_numbers(folder)) == [2, 4]
 
 
 def test_snapshots_are_written_while_sigchld_is_ignored(swap, calls, tmp_path):
@@ -193,10 +198,52 @@ def test_a_broken_snapshot_is_refused_and_later_events_are_restored(start, swap,
     where = folder / "state-00000002.snapshot"
     where.write_bytes(where.read_bytes()[:-100])
     again = start()
-    assert "checksum" in again.memory.refusal
+    assert "checksum" in again.memory.refusal and "no other snapshot" in again.memory.refusal
     assert where.with_suffix(".refused").exists()
     assert again.memory.restored.lines == 100
     assert again.attempt(attempt_of(calls[-1])).status == "scored"
+
+
+def test_a_flipped_bit_in_the_last_snapshot_loses_no_event(swap, calls, tmp_path, caplog):
+    folder, timeline = tmp_path / "state", events(calls)
+    live = begin(swap, folder)
+    play(live, timeline[:100])
+    live.memory.save()
+    wait_until(lambda: live.memory.saved[0])
+    play(live, timeline[100:200])
+    live.memory.save()
+    wait_until(lambda: live.memory.saved[0] == 2)
+    play(live, timeline[200:250])
+    before = state(live, calls)
+    live.close()
+    where = folder / "state-00000003.snapshot"
+    data = bytearray(where.read_bytes())
+    data[len(data) // 2] ^= 1
+    where.write_bytes(data)
+    again = begin(swap, folder)
+    assert state(again, calls) == before and again.memory.restored.lines == 150
+    assert "state-00000003.snapshot" in again.memory.refusal and "no event is lost" in again.memory.refusal
+    assert again.memory.refusal in caplog.text
+    again.memory.save()
+    again.close()
+    assert min(snapshot_numbers(folder)) == 2 and len(snapshot_numbers(folder)) == 2
+    third = begin(swap, folder)
+    assert third.memory.refusal is None and state(third, calls) == before
+    third.close()
+
+
+def test_events_that_a_snapshot_has_replaced_cause_no_other_one(swap, calls, tmp_path):
+    folder, timeline = tmp_path / "state", events(calls)
+    for part in (timeline[:100], timeline[100:200]):
+        live = begin(swap, folder)
+        play(live, part)
+        live.memory.save()
+        live.close()
+    assert file_numbers(folder, CALLS)  # for the snapshot before the last
+    again = begin(swap, folder, journal_bytes=2000)
+    time.sleep(3 * journal.EVERY)
+    again.close()
+    assert again.memory.saved == [0, 0]
 
 
 def test_a_snapshot_that_fails_changes_nothing(start, swap, calls, tmp_path, monkeypatch):
