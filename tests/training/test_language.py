@@ -52,6 +52,7 @@ OTHER_NAMES = (
     *("nothing", "threshold", "threshold and trees", "# numbers checked, expected at least # for own trees"),
     "# numbers checked, expected at least #; the base stays as it is",
     "the answers contradict each other or the scores; check them again, the base stays as it is",
+    "no number was answered as innocent, so nothing shows where to stop; the base stays as it is",
     "the base catches as much within the allowed rate; it stays as it is",
     "# numbers known as nuisance, expected at least # for own trees",
     "probable catch #% with the base's ranking, #% with own trees",

@@ -27,8 +27,9 @@ class AdaptedFigures(TypedDict):
 
     base, manifest, signed_by: model id of the base, SHA-256 of its manifest, and id of the key that signed it. learnt:
     "nothing", "threshold" or "threshold and trees". why: a sentence on that. missing: checks that are still needed
-    before anything is learnt. asked, answered, twice, changed: callers drawn, answered, answered twice, and with two
-    different answers. covered: from all callers to those that evidence decides. before, after: base and adapted model.
+    before anything is learnt. asked, absent, answered, twice, changed: callers drawn, of these without a call here,
+    answered, answered twice, and with two different answers. covered: from all callers to those that evidence decides.
+    before, after: base and adapted model.
     """
 
     base: str
@@ -38,6 +39,7 @@ class AdaptedFigures(TypedDict):
     why: str
     missing: int
     asked: int
+    absent: int
     answered: int
     twice: int
     changed: int

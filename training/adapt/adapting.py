@@ -41,6 +41,7 @@ from .choice import (
     BELOW_EVEN,
     FEWEST_CHECKS,
     Basis,
+    Checked,
     Choice,
     answers_of,
     choose_model,
@@ -144,6 +145,7 @@ def adapt_network(
         "why": why,
         "missing": max(FEWEST_CHECKS - answers_of(network), 0),
         "asked": int(draws["number"].nunique()),
+        "absent": int((~np.isin(draws["number"].unique().astype(str), network.callers.token.astype(str))).sum()),
         "answered": int((network.callers.looks > 0).sum()),
         "twice": int((network.callers.looks > 1).sum()),
         "changed": int(network.callers.changed.sum()),
@@ -188,15 +190,20 @@ def checks_to_ask(
     return Drawn(np.zeros(0, dtype=np.int64), np.zeros(0)), second_looks(callers, expected, calls, allowed)
 
 
-def side(network: Network, raw: Array, bands: Sequence[Band], nuisance: Array, checked: Drawn) -> Side:
-    """Returns the figures of a model on the network."""
+def side(network: Network, raw: Array, bands: Sequence[Band], nuisance: Array, checked: Checked) -> Side:
+    """Returns the figures of a model on the network. In the bound, callers that no answer speaks for are innocent."""
     threshold = min((band.threshold_for(word) for band in bands[:1] for word in STRATA), default=np.inf)
     flagged = network.scored(raw).above(threshold, len(nuisance))
     innocent = float((1 - nuisance)[network.caller].sum())
     rate = bound = None
-    if len(checked.caller):
-        sums = estimate(flagged[checked.caller], nuisance[checked.caller] < 0.5, checked.probability)
-        rate, bound = sums.flagged / innocent, min(sums.bound / innocent, 1.0) if flagged.any() else 0.0
+    answered, silent = checked.answered, checked.silent
+    if len(answered.caller):
+        good = nuisance[answered.caller] < 0.5
+        rate = estimate(flagged[answered.caller], good, answered.probability).flagged / innocent
+        good = np.concatenate([good, np.ones(len(silent.caller), dtype=bool)])
+        callers = np.concatenate([answered.caller, silent.caller])
+        most = estimate(flagged[callers], good, np.concatenate([answered.probability, silent.probability])).bound
+        bound = min(most / innocent, 1.0) if flagged.any() else 0.0
     caught = probable_catch(network, raw, threshold, nuisance)
     return {"threshold": None if np.isinf(threshold) else threshold, "caught": caught, "flagged": rate, "bound": bound}
 

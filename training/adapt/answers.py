@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from callsieve.features.keys.tokens import is_token
 from callsieve.training.data.check_files import VERDICTS
@@ -107,9 +109,28 @@ def read_sheets(paths: Sequence[Path]) -> Answers:
 
 
 def with_answers(dataset: Dataset, answers: Answers) -> Dataset:
-    """Returns a data set whose findings also have the answers."""
+    """Returns a data set whose findings also have the answers.
+
+    Raises:
+        ValueError: in one line, if the calls have none of the drawn numbers, or an answer is older than the calls.
+    """
+    numbers = set(answers.asked["number"]) | set(answers.findings["number"])
+    if numbers and numbers.isdisjoint(pc.unique(dataset.calls["caller"].cast(pa.string())).to_pylist()):
+        raise ValueError(
+            "answers: none of the numbers in the sheet makes a call here; expected calls and key of the run that wrote "
+            "the sheet: give its folder as --data, or its number.key as --key"
+        )
     if not len(answers.findings):
         return dataset
+    first, begin = (
+        answers.findings["known_at"].min(),
+        pd.Timestamp(int(dataset.calls["start"].to_numpy()[0]), unit="ms"),
+    )
+    if first < begin.tz_localize("UTC"):
+        raise ValueError(
+            f"answers: checked_at: a check was known at {first:%Y-%m-%d %H:%M}, before the first call at "
+            f"{begin:%Y-%m-%d %H:%M} UTC; correct the day, or give checks of earlier records as --checks"
+        )
     findings = pd.concat([dataset.findings, answers.findings.astype(dataset.findings.dtypes)], ignore_index=True)
     return replace(dataset, findings=findings)
 

@@ -22,7 +22,10 @@ CERTAIN = (0.01, 0.99)  # callers with a probability of nuisance outside are not
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Callers to check: their places, ascending, and for each the probability with which it was drawn."""
+    """Callers to check: their places, and for each the probability with which it was drawn.
+
+    A draw is in random order, so the first callers of it are a draw, too.
+    """
 
     caller: Array
     probability: Array
@@ -44,7 +47,7 @@ def draw(calls: Array, nuisance: Array, budget: float, checks: int, seed: int) -
     order = rng.permutation(len(size))
     ends = np.cumsum(probability[order]) + rng.random()
     begins = np.concatenate([[ends[0] - probability[order[0]]], ends[:-1]]) if len(ends) else ends
-    caller = np.sort(order[np.floor(ends) > np.floor(begins)])
+    caller = rng.permutation(order[np.floor(ends) > np.floor(begins)])
     return Drawn(caller, probability[caller])
 
 

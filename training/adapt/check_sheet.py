@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
 
 from callsieve.features.files.atomic import atomic_path
 from callsieve.serving.scorer.reasons import strongest_reasons
@@ -31,7 +30,7 @@ COLUMNS = (*DRAWN, *ANSWERED, *FACTS)
 
 
 def write_sheet(adapted: Adapted, trained: Trained, path: Path, forest: Forest) -> pd.DataFrame:
-    """Writes the callers to check, those with the most calls at stake first; only the heading if there are none.
+    """Writes the callers to check; only the heading if there are none.
 
     Args:
         forest: the adapted model, for the reasons.
@@ -44,14 +43,14 @@ def write_sheet(adapted: Adapted, trained: Trained, path: Path, forest: Forest) 
 
 
 def sheet(adapted: Adapted, trained: Trained, forest: Forest) -> pd.DataFrame:
-    """Returns the callers to check, one row each, with the columns COLUMNS."""
+    """Returns the callers to check, one row each, with the columns COLUMNS; those of a first round in random order."""
     first = len(adapted.drawn.caller) > 0
     places = adapted.drawn.caller if first else adapted.again
     probability = adapted.drawn.probability if first else np.full(len(places), np.nan)
     callers, calls = adapted.callers, trained.last.dataset.calls
     highest = highest_calls(trained.pool.caller, trained.raw, places)
     row = calls["call"].to_numpy() if "call" in calls.column_names else np.arange(calls.num_rows)
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "number": callers.token[places],
             "probability": [f"{value:.6g}" if np.isfinite(value) else "" for value in probability],
@@ -67,8 +66,6 @@ def sheet(adapted: Adapted, trained: Trained, forest: Forest) -> pd.DataFrame:
             "reasons": [reasons_of(forest, trained, call) for call in highest],
         }
     )
-    stake = np.abs(logit(np.clip(adapted.nuisance[places], 0.01, 0.99)))
-    return table.iloc[np.lexsort((table["number"], -table["calls"], stake.round()))].reset_index(drop=True)
 
 
 def highest_calls(caller: np.ndarray, raw: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -34,6 +34,8 @@ LEAST_GAIN = 0.02  # of the catch, for which own trees stay
 GIVEN_UP = 0.01  # share of the probable catch for which a threshold is higher than it must be
 CLEARLY_INNOCENT = 0.05  # probability of nuisance below which a caller that nobody checked counts as innocent
 CONTRADICTED, FEWEST_TWICE = 0.2, 10  # share of answers that later ones contradict, and the fewest that show anything
+PARTS, FEWEST_IN_PART, FEWEST_ANSWERED = 5, 20, 2  # by score, of the drawn callers; callers and answers of each
+CREDIBLE = 10  # answers about callers at or above a threshold, for which it falls half of the way
 SURPRISED = 0.9  # share of the log-loss of a coin above which answers disagree with all else that is known
 
 
@@ -47,6 +49,14 @@ class Weights:
 
     least: Array
     most: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The callers with an answer, and drawn ones that no answer speaks for, each with their probabilities."""
+
+    answered: Drawn
+    silent: Drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +87,60 @@ class Choice:
     trees: OwnTrees | None = None
 
 
-def weights_of(network: Network, nuisance: Array, draws: pd.DataFrame | None) -> tuple[Weights, Drawn]:
+def weights_of(network: Network, nuisance: Array, draws: pd.DataFrame | None) -> tuple[Weights, Checked]:
     """Returns how many innocent callers each caller stands for, and the checked callers with their probabilities.
 
-    Callers that were drawn and did not answer are taken to be like those that did. Checks that were not drawn count at
-    most as a random part of the callers with scores like theirs.
+    A drawn caller without an answer is taken to be like those with an answer and a similar highest score. Where too few
+    of these answered, it may be innocent. Checks that were not drawn count at most as a random part of the callers with
+    scores like theirs.
     """
     callers, count = network.callers, len(nuisance)
-    answered = np.flatnonzero((callers.looks > 0) & np.isfinite(network.highest) & ~callers.trusted)
-    probability = np.full(count, np.nan)
+    has_answer, open_ = callers.looks > 0, np.isfinite(network.highest) & ~callers.trusted
+    answered = np.flatnonzero(has_answer & open_)
+    probability, silent = np.full(count, np.nan), np.zeros(0, dtype=np.int64)
     if draws is not None and len(draws):
         drawn = draws.drop_duplicates("number").set_index("number")["probability"]
         known = drawn.reindex(pd.Index(callers.token)).to_numpy(dtype=float)
-        was_asked = ~np.isnan(known)
-        response = max(int((was_asked & (callers.looks > 0)).sum()), 1) / max(int(was_asked.sum()), 1)
-        probability = np.where(known < 1, known * response, known)
+        in_sheet = np.flatnonzero(~np.isnan(known) & open_)
+        response = response_by_score(network.highest[in_sheet], has_answer[in_sheet])
+        probability[in_sheet] = np.where(response > 0, known[in_sheet] * response, 1.0)
+        silent = in_sheet[(response == 0) & ~has_answer[in_sheet]]
     chosen = np.isnan(probability)
     if draws is None or not len(draws):
-        probability[answered] = shares_checked(network.highest, callers.looks > 0)[answered]
+        probability[answered] = shares_checked(network.highest, has_answer)[answered]
     else:
         probability[chosen] = 1.0
     most = np.zeros(count)
     innocent = answered[nuisance[answered] < 0.5]
     most[innocent] = 1 / probability[innocent]
-    most[(callers.looks == 0) & (nuisance < CLEARLY_INNOCENT) & ~callers.trusted] = 1.0
-    return Weights(np.where(chosen, np.minimum(most, 1.0), most), most), Drawn(answered, probability[answered])
+    most[~has_answer & (nuisance < CLEARLY_INNOCENT) & ~callers.trusted] = 1.0
+    least = np.where(chosen, np.minimum(most, 1.0), most)
+    if len(silent):
+        least[silent], most[silent] = 0.0, 1 / known[silent]
+    alike = Drawn(silent, known[silent] if len(silent) else np.zeros(0))
+    return Weights(least, most), Checked(Drawn(answered, probability[answered]), alike)
+
+
+def response_by_score(highest: Array, answered: Array) -> Array:
+    """Returns the share of callers with an answer among those with a similar score, for each drawn caller.
+
+    The callers are in up to PARTS equal parts by score. In a part with fewer than FEWEST_ANSWERED answers the share is
+    0: nothing shows what its callers are.
+
+    Args:
+        highest: highest score of each drawn caller. answered: whether it has an answer; bool.
+
+    >>> response_by_score(np.arange(80.0), np.arange(80) % 4 == 0)[[0, -1]].tolist()
+    [0.25, 0.25]
+    >>> response_by_score(np.arange(80.0), np.arange(80) >= 40)[[0, -1]].tolist()
+    [0.0, 1.0]
+    """
+    parts = min(max(len(highest) // FEWEST_IN_PART, 1), PARTS)
+    share = np.zeros(len(highest))
+    for part in np.array_split(np.argsort(highest, kind="stable"), parts):
+        if answered[part].sum() >= min(FEWEST_ANSWERED, len(part)):
+            share[part] = answered[part].mean()
+    return share
 
 
 def shares_checked(highest: Array, checked: Array, parts: int = 10) -> Array:
@@ -129,6 +168,8 @@ def choose_model(
     answered = answers_of(network)
     if answered < FEWEST_CHECKS:
         return None, f"{answered} numbers checked, expected at least {FEWEST_CHECKS}; the base stays as it is"
+    if not (network.callers.checked < 0).any():
+        return None, "no number was answered as innocent, so nothing shows where to stop; the base stays as it is"
     if contradicts(network, nuisance):
         return None, "the answers contradict each other or the scores; check them again, the base stays as it is"
     choice = with_thresholds(network, network.raw, nuisance, weights, basis)
@@ -187,8 +228,9 @@ def with_thresholds(network: Network, raw: Array, nuisance: Array, weights: Weig
     """Returns the thresholds of a ranking for all targets, and its probable catch at the first.
 
     Between the thresholds for the least and the most innocent callers that the checked ones can stand for, that of the
-    base decides. Few checked callers leave room far below them. So a threshold is as high as it can be without giving
-    up more than GIVEN_UP of the probable catch.
+    base decides. Below that of the base, a threshold falls only part of the way: with n answers about callers at or
+    above it, by n / (n + CREDIBLE), the credibility of Buehlmann (1967). It is as high as it can be without giving up
+    more than GIVEN_UP of the probable catch.
     """
     scored = network.scored(raw)
     probable = nuisance[network.caller]
@@ -202,6 +244,9 @@ def with_thresholds(network: Network, raw: Array, nuisance: Array, weights: Weig
             max(threshold_for(scored, weight, allowed), basis.lowest) for weight in (weights.least, weights.most)
         )
         threshold = min(max(least, basis.threshold(place)), most)
+        if threshold < basis.threshold(place) < np.inf:
+            seen = np.count_nonzero(scored.above(threshold, len(nuisance))[network.callers.looks > 0])
+            threshold += (basis.threshold(place) - threshold) * CREDIBLE / (seen + CREDIBLE)
         reached = int(np.searchsorted(-raw[rows], -threshold, side="right"))
         if reached:
             last = int(np.searchsorted(caught, (1 - GIVEN_UP) * caught[reached - 1]))

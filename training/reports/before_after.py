@@ -84,6 +84,7 @@ def check_rows(adapted: AdaptedFigures) -> list[list[str]]:
     """Returns the counts of checks and complaints: name, count."""
     return [
         [gettext("callers drawn for a check"), count(adapted["asked"])],
+        [gettext("drawn, but without a call in these records"), count(adapted["absent"])],
         [gettext("callers checked"), count(adapted["answered"])],
         [gettext("checked twice or more"), count(adapted["twice"])],
         [gettext("checked with different answers"), count(adapted["changed"])],

@@ -1,6 +1,6 @@
 """Adapts the shipped model to other networks by checks that are answered from the truth, and judges it on later days.
 
-python -m tests.bench.robustness.bench_adapt FOLDER... [--checks 20,50,200] [--draws 10] [--days 22] [--json]
+python -m tests.bench.robustness.bench_adapt FOLDER... [--checks 20,50,200] [--way all] [--draws 10] [--days 22]
 python -m tests.bench.robustness.bench_adapt --simulator SCRIPT --seeds 51,52 [--people 6000] [--picture FILE] [--json]
 
 Each folder has calls.parquet (the layout `callsieve`) and truth.parquet (number, slice, nuisance), or is a simulated
@@ -9,10 +9,13 @@ to organisations (`--outgoing`), and one where hardly anybody calls back (`--no-
 
 The calls of the first days, and complaints about 2 % of their answered nuisance calls (of a simulated world its own),
 are what the owner has. An eighth of the checks are second looks; 5 % of the asked callers are not answered, and 2 % of
-the answers are wrong. Judged are the calls of the later days: innocent calls flagged in 10,000 and the share of
-nuisance calls caught, for the base with its own threshold, for the base's ranking with the threshold that the checks
-give, and for the adapted model. Neither threshold nor labels saw these days. The picture shows the share caught by
-the number of checks.
+the answers are wrong. With `--way top`, `random` or `half`, that many rows of one sheet are answered, and none twice:
+from its top, at random, or at random in the half with the highest scores.
+
+Judged are the calls of the later days: innocent calls flagged in 10,000 and the share of nuisance calls caught, for the
+base with its own threshold, for the base's ranking with the threshold that the checks give, and for the adapted model.
+Neither threshold nor labels saw these days. The bound that the checks state is compared with the truth of their own
+days. The picture shows the share caught by the number of checks.
 """
 
 from __future__ import annotations
@@ -35,8 +38,9 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.feeds import COMPLETE, feed_of_table
 from callsieve.serving.bundle.forest import read_forest
-from callsieve.serving.bundle.metadata import Band
-from callsieve.training.adapt.asking import draw, second_looks
+from callsieve.serving.bundle.metadata import Band, Certificate
+from callsieve.training.adapt.adapting import side
+from callsieve.training.adapt.asking import CHECKS, draw, second_looks
 from callsieve.training.adapt.base import Base, read_base
 from callsieve.training.adapt.choice import BELOW_EVEN, Basis, Choice, choose_model, weights_of, with_thresholds
 from callsieve.training.adapt.network import Network, allowed_calls, score_network
@@ -62,6 +66,7 @@ LABELS = {
     "no-callbacks": "where hardly anybody calls back",
 }
 SECOND = 8  # one check in so many is a second look
+NO_CERTIFICATE = Certificate("evidence", 0, 0, 1.0, 0.95, TARGETS[0][1], False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,7 @@ def main() -> None:
         draws=10,
         days=22,
         wrong=WRONG,
+        way="all",
         simulator="",
         seeds="",
         people=6000,
@@ -105,7 +111,8 @@ def main() -> None:
         if options.simulator:
             folders += networks(options.simulator, options.people, options.seeds.split(","), Path(work))
         report = {
-            folder.name: adapted(folder, base, counts, options.draws, options.days, options.wrong) for folder in folders
+            folder.name: adapted(folder, base, counts, options.draws, options.days, options.wrong, options.way)
+            for folder in folders
         }
     if options.picture:
         draw_curve(report, Path(options.picture))
@@ -124,7 +131,9 @@ def networks(script: str, people: int, seeds: Sequence[str], work: Path) -> list
     return folders
 
 
-def adapted(folder: Path, base: Base, counts: Sequence[int], draws: int, days: int, wrong: float) -> dict[str, Any]:
+def adapted(
+    folder: Path, base: Base, counts: Sequence[int], draws: int, days: int, wrong: float, way: str
+) -> dict[str, Any]:
     """Returns the figures of a folder: of the base, and for each number of checks those of its draws."""
     with tempfile.TemporaryDirectory() as work:
         dataset, truth, bad = network_of(folder, Path(work))
@@ -146,23 +155,29 @@ def adapted(folder: Path, base: Base, counts: Sequence[int], draws: int, days: i
     report["base"] = later.figures(later.raw, threshold_of(None, bands))
     report["checks"] = {
         str(checks): over_draws([
-            one_draw(network, nuisance, later, settings, base.even_score(recorded), checks, seed, wrong, bands)
+            one_draw(network, nuisance, later, settings, base.even_score(recorded), checks, seed, wrong, bands, way)
             for seed in range(draws)
-        ])
+        ], report["base"]["flagged_in_10000"])
         for checks in counts
     }  # fmt: skip
     return report
 
 
-def over_draws(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the figures of draws, their mean with interval, and their extremes."""
-    report: dict[str, Any] = {"draws": rows}
+def over_draws(rows: Sequence[Mapping[str, Any]], of_base: float) -> dict[str, Any]:
+    """Returns the figures of draws, their mean with interval, and their extremes.
+
+    Args:
+        of_base: innocent calls in 10,000 that the base flags.
+    """
+    bounded = [row["bound_in_10000"] is None or row["bound_in_10000"] >= row["true_in_10000"] for row in rows]
+    report: dict[str, Any] = {"draws": rows, "bound_held": sum(bounded)}
     for name in ("threshold", "adapted"):
         caught, flagged = ([row[name][key] for row in rows] for key in ("caught", "flagged_in_10000"))
         report[name] = {
             "caught": interval(caught) | {"least": min(caught)},
             "flagged_in_10000": interval(flagged) | {"most": max(flagged)},
             "draws_above_1": sum(rate > 1 for rate in flagged),
+            "draws_above_base_and_1": sum(rate > of_base + 1 for rate in flagged),
         }
     return report
 
@@ -247,6 +262,7 @@ def one_draw(
     seed: int,
     wrong: float,
     bands: Sequence[Band],
+    way: str = "all",
 ) -> dict[str, Any]:
     """Returns the figures of one draw of checks.
 
@@ -257,18 +273,23 @@ def one_draw(
     probable = posterior(network.callers, network.highest, even)
     calls = network.scored(network.raw).above(even - BELOW_EVEN, len(probable))
     allowed = allowed_calls(network, probable, TARGETS[0][1])
-    again = checks // SECOND
-    drawn = draw(calls, probable, allowed, checks - again, seed)
+    again = checks // SECOND if way == "all" else 0
+    drawn = draw(calls, probable, allowed, checks - again if way == "all" else CHECKS, seed)
     draws = pd.DataFrame({"number": network.callers.token[drawn.caller], "probability": drawn.probability})
-    checked = replace(network, callers=answered(network.callers, drawn.caller, nuisance, wrong, rng))
+    rows = answered_rows(network.highest[drawn.caller], way, checks, rng)
+    missing = UNANSWERED if way == "all" else 0.0
+    checked = replace(network, callers=answered(network.callers, drawn.caller[rows], nuisance, wrong, missing, rng))
     expected = posterior(checked.callers.unanswered(), network.highest, even)
     places = second_looks(checked.callers, expected, calls, allowed, again)
-    checked = replace(checked, callers=answered(checked.callers, places, nuisance, wrong, rng))
+    checked = replace(checked, callers=answered(checked.callers, places, nuisance, wrong, missing, rng))
     probable = posterior(checked.callers, network.highest, even, np.isin(np.arange(len(probable)), drawn.caller))
-    weights, _ = weights_of(checked, probable, draws if len(draws) else None)
+    weights, who = weights_of(checked, probable, draws if len(draws) else None)
     basis = Basis(even, bands)
     choice, why = choose_model(checked, probable, weights, replace(settings, seed=seed), basis)
     alone = with_thresholds(checked, network.raw, probable, weights, basis)
+    threshold = threshold_of(choice, bands)
+    now = network.raw if choice is None else choice.raw
+    stated = side(checked, now, [Band("certified", threshold, NO_CERTIFICATE)], probable, who)["bound"]
     raw = later.raw
     if choice is not None and choice.trees is not None:
         high = np.flatnonzero(raw > even - REACH)  # own trees lift no other call to a threshold
@@ -278,10 +299,26 @@ def one_draw(
     return {
         "why": why,
         "asked": len(drawn.caller) + len(places),
+        "bound_in_10000": None if stated is None else stated * 1e4,
+        "true_in_10000": float((now[~nuisance[network.caller]] >= threshold).mean() * 1e4),
         "innocent_answers": int((checked.callers.checked < 0).sum()),
         "threshold": later.figures(later.raw, alone.thresholds[0]),
-        "adapted": later.figures(raw, threshold_of(choice, bands)),
+        "adapted": later.figures(raw, threshold),
     }
+
+
+def answered_rows(highest: Array, way: str, count: int, rng: np.random.Generator) -> Array:
+    """Returns the rows of a sheet that somebody answers: all, or `count` from the top, at random or in the upper half.
+
+    Args:
+        highest: highest score of the caller of each row.
+    """
+    rows = np.arange(len(highest))
+    if way == "random":
+        rows = rng.permutation(rows)
+    elif way == "half":
+        rows = rng.permutation(np.argsort(-highest)[: (len(rows) + 1) // 2])
+    return rows if way == "all" else rows[:count]
 
 
 def threshold_of(choice: Choice | None, bands: Sequence[Band]) -> float:
@@ -291,9 +328,11 @@ def threshold_of(choice: Choice | None, bands: Sequence[Band]) -> float:
     return max(bands[0].threshold_for(word) for word in ("mobile", "fixed")) if bands else float("inf")
 
 
-def answered(callers: Callers, places: Array, nuisance: Array, wrong: float, rng: np.random.Generator) -> Callers:
-    """Returns the callers after checks at some places: a few are not answered, a few answers are wrong."""
-    places = places[rng.random(len(places)) >= UNANSWERED]
+def answered(
+    callers: Callers, places: Array, nuisance: Array, wrong: float, missing: float, rng: np.random.Generator
+) -> Callers:
+    """Returns the callers after checks at some places: a share is not answered, a share of the answers is wrong."""
+    places = places[rng.random(len(places)) >= missing]
     verdict = np.where(nuisance[places] ^ (rng.random(len(places)) < wrong), 1, -1)
     checked, looks, changed, evidence = (
         getattr(callers, name).copy() for name in ("checked", "looks", "changed", "evidence")

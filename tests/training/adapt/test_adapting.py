@@ -137,7 +137,7 @@ def test_a_few_numbers_checked_before_are_no_first_round(run, truth, drawn):
 
 
 def test_some_answers_move_the_thresholds_alone(run, base, truth, drawn):
-    answers = truth[drawn["number"].sample(30, random_state=1)]
+    answers = truth[drawn["number"][:30]]  # from the top of the sheet
     trained, adapted = run(answers, drawn=drawn)
     assert adapted.figures["learnt"] == "threshold" and "30 numbers checked" in adapted.figures["why"]
     assert (adapted.figures["asked"], adapted.figures["answered"]) == (175, 30)
@@ -274,7 +274,8 @@ def test_the_sheet_names_callers_by_token_and_row_and_is_read_again(first, base,
     write_sheet(adapted, trained, path, base.bundle.model)
     sheet = pd.read_csv(path)
     assert not re.search(r"(?<![\d.])1[3-9]\d{9}(?!\d)|(?<!\d)0?28\d{8}(?!\d)", path.read_text())
-    assert set(sheet["number"]) == set(drawn["number"]) and sheet["verdict"].isna().all()
+    assert sheet["number"].tolist() == drawn["number"].tolist() and sheet["verdict"].isna().all()
+    assert abs(sheet["nuisance"].corr(pd.Series(sheet.index), method="spearman")) < 0.3  # in random order
     caller = calls.calls["caller"].to_pandas().astype(str)
     rows = pd.Series(caller.to_numpy(), calls.calls["call"].to_numpy())
     assert rows[sheet["row"]].tolist() == sheet["number"].tolist()
@@ -290,6 +291,31 @@ def test_the_sheet_names_callers_by_token_and_row_and_is_read_again(first, base,
     assert len(answered) == 140 and (answered == truth[answered.index]).all()
     again = with_answers(calls, answers)
     assert again.findings.dtypes.equals(calls.findings.dtypes) and len(again.findings) == 140
+
+
+@pytest.mark.parametrize(
+    ("numbers", "day", "message"),
+    [
+        pytest.param(
+            slice(0, 3), "2024-12-31", "known at 2024-12-31 00:00, before the first call", id="before the calls"
+        ),
+        pytest.param(slice(0, 0), "2025-03-20", "none of the numbers in the sheet makes a call here", id="another key"),
+    ],
+)
+def test_a_sheet_that_does_not_fit_the_calls_is_refused(calls, drawn, numbers, day, message):
+    tokens = [*drawn["number"][numbers], "e1." + "b" * 32]
+    sheet = pd.DataFrame({"number": tokens, "probability": 0.5})
+    findings = pd.DataFrame({"number": tokens, "nuisance": True, "known_at": pd.Timestamp(day, tz="UTC")})
+    with refused(message):
+        with_answers(calls, replace(NO_ANSWERS, asked=sheet, findings=findings))
+
+
+def test_a_sheet_without_an_innocent_number_leaves_the_base_as_it_is(run, base, drawn):
+    """Among others, a number of another sheet is counted."""
+    sheet = pd.concat([drawn, pd.DataFrame({"number": ["e1." + "b" * 32], "probability": [0.5]})])
+    trained, adapted = run(pd.Series(True, index=drawn["number"][:40]), drawn=sheet)
+    assert "no number was answered as innocent" in adapted.figures["why"] and adapted.figures["absent"] == 1
+    assert_base_stays(base, trained)
 
 
 def _last(calls):

@@ -274,6 +274,7 @@ def adapted_figures(checks: int = 175, figures: dict[str, Any] | None = None) ->
         "why": learnt if checks else "0 numbers checked, expected at least 20; the base stays as it is",
         "missing": 0 if checks else 20,
         "asked": 180,
+        "absent": 0,
         "answered": checks,
         "twice": 25 if checks else 0,
         "changed": 2 if checks else 0,
