@@ -144,7 +144,7 @@ def test_a_snapshot_keeps_the_position(swap_of, tmp_path):
         path.read_text().startswith("@") or not path.stat().st_size for path in state.glob("*/calls-*.log")
     )
     consumer.run(lambda: source.committed == len(BODIES) - 1 and no_event_is_in_a_journal())
-    assert len(list(state.glob("*/state-*.snapshot"))) == 1
+    assert len(list(state.glob("*/state-*.snapshot"))) in (1, 2)  # the newest, and the one before it
     live = live_states.begin(swap_of(), state / "partition-0", by_commit=True)
     position, calls = live.memory.position, live.memory.history.calls
     live.close()
