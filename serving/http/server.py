@@ -5,9 +5,10 @@ fails. On SIGHUP it reads the API keys and the bundle again.
 
 uvicorn, `connections.py`, `call_requests.py` and `endpoint.py` limit a request's head and body (size and time),
 connections, and requests in work. They do not limit a client that does not read its answer. The service listens on the
-loopback interface by default; a reverse proxy in front of it must limit that. The proxy also ends TLS, and spreads
-callers over several processes (`haproxy.cfg`). A proxy on the same machine reaches the service by a Unix socket
-(`uds`), so no port is open. Without a proxy, the service itself answers with TLS (`certificate`).
+loopback interface by default; a reverse proxy in front of it must limit that (`maxconn` and `timeout client` of
+`haproxy.cfg`). The proxy also ends TLS, and spreads callers over several processes. A proxy on the same machine reaches
+the service by a Unix socket (`uds`), so no port is open. Without a proxy, the service itself answers with TLS
+(`certificate`).
 """
 
 from __future__ import annotations
@@ -187,20 +188,23 @@ def _tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 class RepeatFilter(logging.Filter):
-    """Passes each warning at most once a minute, because clients without a key can cause any number of them."""
+    """Passes each warning or error at most once a minute, because clients without a key can cause any number of them.
+
+    Errors with different exceptions are different.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._next: dict[str, float] = {}
+        self._next: dict[tuple[str, type[BaseException] | None], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Returns whether to log a record."""
-        if record.levelno != logging.WARNING:
+        if record.levelno < logging.WARNING:
             return True
-        now = time.monotonic()
-        if now < self._next.get(record.msg, now):
+        now, line = time.monotonic(), (record.msg, record.exc_info[0] if record.exc_info else None)
+        if now < self._next.get(line, now):
             return False
-        self._next[record.msg] = now + REPEAT
+        self._next[line] = now + REPEAT
         return True
 
 

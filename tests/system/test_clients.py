@@ -272,6 +272,16 @@ def test_bytes_that_are_not_http_are_refused_and_logged_once_a_minute(make_servi
     assert len(caplog.records) <= 3 and "1380013" not in caplog.text
 
 
+def test_errors_that_clients_cause_are_logged_once_a_minute_by_exception():
+    """A client that goes away before its answer fails a request of uvicorn, with a trace each time."""
+    repeats, passed = server.RepeatFilter(), []
+    for error in (RuntimeError(), RuntimeError(), OSError(), None, None):
+        line = logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, "Exception in ASGI application\n", (), None)
+        line.exc_info = None if error is None else (type(error), error, None)
+        passed.append(repeats.filter(line))
+    assert passed == [True, False, True, True, False]
+
+
 def test_an_invalid_chunk_is_refused_once(service, keys):
     head = post(keys["score"], b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:

@@ -2,9 +2,12 @@
 
 import http.client
 import json
+import re
+import resource
+import socket
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 
 import msgspec
 import pytest
@@ -91,6 +94,33 @@ def test_a_process_that_fills_its_history_gets_its_callers(scorers, service_fold
             time.sleep(2.5)  # the proxy takes every server as ready until three checks, 0.5 s apart, have failed
             score = lambda line: ask(connection, schema.SCORE, keys["score"], call_of(f"138{line * 3571:08}"))
             assert {score(line)[1] for line in range(30)} == set(ports)
+
+
+def test_clients_that_do_not_read_keep_out_no_health_check_and_others_for_seconds(scorers, proxy, keys):
+    """More of them than the proxy takes ask for large answers; the scorers log nothing."""
+    unread, logged = [], len(scorers["one"].log_text())  # both scorers write to one file
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    with ExitStack() as clients:
+        clients.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1200):
+            client = clients.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            with suppress(BlockingIOError):
+                client.connect(("127.0.0.1", proxy.port))
+            unread.append(client)
+        time.sleep(0.5)
+        for client in unread:
+            with suppress(OSError):
+                client.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 60)
+        for path in (schema.LIVE, schema.READY) * 3:
+            for way in (proxy.health, *scorers.values()):
+                with closing(way.connect(timeout=5)) as connection:
+                    assert ask(connection, path, "")[0] == 200
+        with closing(proxy.connect(timeout=20)) as connection:
+            assert ask(connection, schema.SCORE, keys["score"], call_of("13800138000"))[0] == 200
+    assert not re.search(" (WARNING|ERROR) ", scorers["one"].log_text()[logged:])
 
 
 def test_a_killed_process_loses_no_call_and_only_its_last_second_of_events(scorers, proxy, keys, service_folder):

@@ -12,18 +12,26 @@ from tests.support.paths import ROOT
 from tests.support.waiting import wait_until
 
 CONFIGURATION = ROOT / "serving" / "http" / "haproxy.cfg"
-BIND, SERVERS = "bind 127.0.0.1:8080", re.compile("    server one 127.0.0.1:8101\n    server two 127.0.0.1:8102\n")
+BINDS = ("bind 127.0.0.1:8080", "bind 127.0.0.1:8081")  # for calls, and for health checks
+SERVERS = re.compile("    server one 127.0.0.1:8101\n    server two 127.0.0.1:8102\n")
 
 
 class Proxy(ServiceClient):
-    """HAProxy by its shipped configuration, with the ports of services by name; leaving the block stops it."""
+    """HAProxy by its shipped configuration, with the ports of services by name; leaving the block stops it.
+
+    `health` asks the port for health checks.
+    """
 
     def __init__(self, folder, ports):
         haproxy, self.port = program("haproxy"), free_port()
+        self.health = ServiceClient()
+        self.health.port = free_port()
         servers = "".join(f"    server {name} 127.0.0.1:{port}\n" for name, port in ports.items())
         text, replaced = SERVERS.subn(servers, CONFIGURATION.read_text())
-        assert BIND in text and replaced == text.count("\nbackend ")
-        text = text.replace(BIND, f"bind 127.0.0.1:{self.port}")
+        assert replaced == text.count("\nbackend ")
+        for bind, port in zip(BINDS, (self.port, self.health.port), strict=True):
+            assert text.count(bind) == 1
+            text = text.replace(bind, f"bind 127.0.0.1:{port}")
         path = Path(folder) / "haproxy.cfg"
         path.write_text(text)
         self.log = Path(folder) / "haproxy.log"
