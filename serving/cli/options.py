@@ -22,6 +22,9 @@ Out = Annotated[Path, typer.Option("--out", help="New or empty folder for the re
 Data = Annotated[Path, typer.Option("--data", help="Folder with calls, complaints and findings (Parquet).")]
 Calls = Annotated[Path, typer.Option("--calls", help="File or folder of call records.")]
 Bundle = Annotated[Path, typer.Option("--bundle", help="Folder of a signed model (bundle).")]
+ShippedBundle = Annotated[
+    Path | None, typer.Option("--bundle", help="Folder of a signed model (bundle); by default the shipped one.")
+]
 Trust = Annotated[
     Path | None,
     typer.Option("--trust", help="Public key (PEM) of the signer; by default signer.pub beside the bundle."),

@@ -31,6 +31,7 @@ from .options import (
     LayoutName,
     PolicyFile,
     RegisterFolder,
+    ShippedBundle,
     Threads,
     Trust,
 )
@@ -143,9 +144,7 @@ def parse_bytes(text: str | None) -> int | None:
 class ScoreOptions:
     """The model that scores a file, its policy, the tables that are joined to the calls, and the output."""
 
-    bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="Folder of a signed model (bundle); by default the shipped one.")
-    ] = None
+    bundle: ShippedBundle = None
     layout: LayoutName = "callsieve"
     zone: ExchangeZone = None
     trust: Trust = None

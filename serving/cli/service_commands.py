@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from callsieve.features.keys.tokens import read_key
-from callsieve.serving import Swap, WatchedClearedCallers
+from callsieve.serving import Scorer, Swap, WatchedClearedCallers
 from callsieve.serving.bundle.signing import read_public_key, signer_path
 from callsieve.serving.live.cleared_callers import FILE
 from callsieve.serving.rules.policy import read_policy
@@ -38,6 +38,7 @@ from .options import (
     NumberKey,
     Port,
     ScorerOptions,
+    ShippedBundle,
     StateFolder,
     Trust,
 )
@@ -155,6 +156,8 @@ def fill(
     written: LayoutOptions,
     *,
     memory: MemoryOptions,
+    bundle: ShippedBundle = None,
+    trust: Trust = None,
     allow_group_read: GroupRead = False,
 ) -> Result:
     """Fill the memory of a new service from call records, so that it does not abstain for its first week.
@@ -168,6 +171,10 @@ def fill(
 
     if written.layout == KEYED:
         refuse_unused(context, ROW_OPTIONS, "--layout keyed")
+    if bundle is None:
+        refuse_unused(context, ("trust",), "no --bundle")
+    trusted = None if bundle is None else [read_public_key(signer_path(bundle, trust))]
+    scorer = Scorer.load(bundle, trusted=trusted)
     file = CallFile(
         path=calls,
         layout=written.layout,
@@ -187,6 +194,9 @@ def fill(
         lines.append(f"{facts['dropped']:,} calls dropped: memory is full; raise --max-calls")
     lines.append(f"feed of the records: {facts['feed']}; `callsieve serve --feed` pins it")
     known = "a week is known: the model acts" if facts["filled"] else "less than a week is known: the model abstains"
+    facts["feed_fault"] = scorer.feed_fault(scorer.feed_for(facts["feed"]))
+    if facts["feed_fault"]:
+        known = f"the {'shipped ' if bundle is None else ''}model abstains: {facts['feed_fault']}"
     return Result(facts, [*lines, known])
 
 

@@ -32,7 +32,9 @@ _English = Annotated[str, Meta(description="The sentence in English.")]
 _Chinese = Annotated[str, Meta(description="The sentence in Chinese.")]
 _Counts = dict[str, int]
 _TOP = 8  # reasons that the page shows
-_ServiceStatus = Annotated[_Status, Meta(description='"scored", or "starting", "no_model", "stale" or "filling".')]
+_ServiceStatus = Annotated[
+    _Status, Meta(description='"scored", or "starting", "no_model", "stale", "filling" or "other_feed".')
+]
 _Why = Annotated[str, Meta(description='What is wrong, in words; "" if nothing is.')]
 
 

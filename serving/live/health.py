@@ -17,7 +17,8 @@ class Health:
 
     Attributes:
         ready: whether it should get calls.
-        status: "scored" if nothing is wrong, else the gravest of "starting", "no_model", "stale" and "filling".
+        status: "scored" if nothing is wrong, else the gravest of "starting", "no_model", "stale", "filling" and
+            "other_feed".
         message: the status in words, for people.
     """
 
@@ -47,6 +48,8 @@ def health(live: Live | None, scorers: Swap, now: int) -> Health:
         return _unready("stale", f"valid until {scorer.bundle.valid_until}")
     if not live.memory.history.covers(now, scorer.policy.history_days):
         return Health(scorer.policy.filling_is_ready, "filling", message_of("filling"))
+    if fault := scorer.feed_fault(live.feed):
+        return Health(scorer.policy.filling_is_ready, "other_feed", message_of("other_feed", fault))
     return Health(ready=True, status="scored", message=message_of("scored"))
 
 

@@ -142,6 +142,7 @@ class Live:
         except ValueError:
             self.close()
             raise
+        _ = self.memory.history.feed  # measured now, so that health knows it before the first call
         self.memory.start(self.forget, by_commit=by_commit)
         self.verdicts.start()
 

@@ -91,7 +91,7 @@ class StateLog:
             _LOG.log(level, "%s: %s: %s", "ready" if state.ready else "not ready", state.status, state.message)
         if live is not None and live.feed != self._feed:
             pin = "pinned" if live.feed_is_pinned else "as recognised from the calls"
-            _LOG.info("feed: the thresholds of %r apply (%s)", live.feed, pin)
+            _LOG.info("feed: %r (%s)", live.feed, pin)
             self._feed = live.feed
 
 

@@ -47,8 +47,8 @@ class Policy:
             (`features/online/coverage.py`).
         feed: the feed of the records, one of `feeds.FEEDS`; "" recognises it from the calls that the scorer sees. A
             scorer that sees a share of the calls, as one of several processes, cannot recognise it.
-        filling_is_ready: whether a service whose history is still shorter than `history_days` counts as ready
-            (`serving/live/health.py`).
+        filling_is_ready: whether a service whose history is still shorter than `history_days`, or whose model has no
+            band for the feed of the records, counts as ready (`serving/live/health.py`).
         require_declaration: whether folders of calls and registers without a declaration are refused
             (`serving/custody/purposes.py`).
         confidence: for some rules, the share of nuisance calls among the calls that meet the rule.

@@ -68,6 +68,13 @@ class ServedModel:
         """Returns the bands on a feed, from the highest threshold to the lowest; none if the bundle has none for it."""
         return self._bands.get(feed, ())
 
+    def feed_fault(self, feed: str) -> str:
+        """Returns that no band applies on a feed, and the feeds that have bands, in one line; "" if some apply."""
+        if self.bands(feed):
+            return ""
+        known = ", ".join(map(repr, self._bands))
+        return f"the feed of the records is {feed!r}; the model has thresholds for the feeds {known}"
+
     def is_silent(self, stratum: str, feed: str) -> bool:
         """Returns whether every band on the feed abstains for the stratum; False without bands."""
         bands = self.bands(feed)

@@ -90,6 +90,23 @@ def test_too_few_days_are_reported_and_the_service_abstains(command_json, comman
         live.close()
 
 
+def test_a_feed_without_thresholds_is_named_by_fill_and_known_from_the_start(
+    command_json, command_text, swap, tmp_path
+):
+    ended = [call for call in real_bundle.calls(2500) if call.ring is not None]
+    starts = [ended[0].start + 10 * DAY * place / len(ended) for place in range(len(ended))]
+    dense = [replace(call, start=at, talk=9.0, outcome="answered") for call, at in zip(ended, starts, strict=True)]
+    records = write_records(dense, tmp_path / "answered")
+    facts = command_json(*fill_command(records, tmp_path / "state"), "--max-calls", 5000, "--max-numbers", 500)
+    feed = facts["feed"]
+    assert "answered only" in feed and f"the feed of the records is {feed!r}" in facts["feed_fault"]
+    text = command_text(*fill_command(records, tmp_path / "state"))
+    assert f"the shipped model abstains: {facts['feed_fault']}" in text and "the model acts" not in text
+    live = live_states.begin(swap, tmp_path / "state")
+    assert live.feed == feed
+    live.close()
+
+
 def test_records_are_read_in_the_zone_of_the_exchange(command_error, command_text, run_command, command_json, tmp_path):
     """Both commands that read records take `--zone`: a half hour of clock and of hours that no default has."""
     folder = write_records([], tmp_path / "records")

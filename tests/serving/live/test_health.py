@@ -54,6 +54,20 @@ def test_a_service_is_ready_only_with_a_valid_model_and_a_known_week(live):
     assert not health(live, with_policy(live, filling_is_ready=True), END_MS + 20 * DAY_MS).ready
 
 
+@pytest.mark.parametrize("feed", ["unknown", "outgoing only, no ring time"])
+def test_a_service_on_a_feed_without_thresholds_is_not_ready_and_says_which_feeds_have_some(live, monkeypatch, feed):
+    monkeypatch.setattr(live.memory.history.memory_feed, "name", feed)
+    for ready in (False, True):
+        live_swap = with_policy(live, filling_is_ready=ready)
+        monkeypatch.setattr(live, "scorers", live_swap)
+        state = health(live, live_swap, END_MS - 1)
+        assert (state.ready, state.status) == (ready, "other_feed")
+        assert f"the feed of the records is {feed!r}; the model has thresholds for the feeds 'complete'" in state.why
+    assert health(live, with_policy(live, history_days=30), END_MS - 1).status == "filling"
+    monkeypatch.setattr(live, "scorers", with_policy(live, feed="complete"))
+    assert health(live, live.scorers, END_MS - 1).status == "scored"
+
+
 def test_the_refused_bundle_is_named(live, tmp_path):
     swap = Swap(trusted=small.TRUSTED)
     with pytest.raises(ValueError, match="MANIFEST"):

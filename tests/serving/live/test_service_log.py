@@ -13,6 +13,7 @@ from callsieve.features.online.feeds import ANSWERED_ONLY, COMPLETE
 from callsieve.serving import Swap
 from callsieve.serving.live import service_log
 from callsieve.serving.live.service_log import JsonFormat, StateLog, TextFormat, report_stop
+from callsieve.serving.scorer.status import MESSAGES
 from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
 from tests.support.errors import refused
@@ -39,10 +40,14 @@ def test_each_change_of_state_and_feed_is_logged_once(tmp_path, monkeypatch, cap
     live = live_states.begin(swap, tmp_path / "state")
     assert look(live) == [
         "INFO ready: scored: scored",
-        f"INFO feed: the thresholds of {COMPLETE!r} apply (as recognised from the calls)",
+        f"INFO feed: {COMPLETE!r} (as recognised from the calls)",
     ]
     live.memory.history.memory_feed.name = ANSWERED_ONLY
-    assert look(live) == [f"INFO feed: the thresholds of {ANSWERED_ONLY!r} apply (as recognised from the calls)"]
+    blind, changed = look(live)
+    assert blind.startswith(f"WARNING not ready: other_feed: {MESSAGES['other_feed']} (the feed of the records is ")
+    assert changed == f"INFO feed: {ANSWERED_ONLY!r} (as recognised from the calls)"
+    live.memory.history.memory_feed.name = COMPLETE
+    assert look(live)[0] == "INFO ready: scored: scored"
     now[0] = datetime(2026, 4, 2, tzinfo=UTC)
     (line,) = look(live)
     live.close()
