@@ -11,6 +11,7 @@ import numpy as np
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.dates import DAY
+from callsieve.features.offline.odd_records import odd_table
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source
@@ -57,7 +58,7 @@ class Preflight(TypedDict):
 
     largest_group: the largest share of a folder's callers in one group. too_small: what stops the training, a sentence
     each. covered: from all calls to those that judge, by evidence; {} with a truth. too_few: what is missing for a
-    certificate, which does not stop the training.
+    certificate, which does not stop the training. odd_records: signs that records were read in a wrong way.
     """
 
     calls: int
@@ -68,6 +69,7 @@ class Preflight(TypedDict):
     too_small: list[str]
     covered: dict[str, Covered]
     too_few: TooFew | None
+    odd_records: list[str]
 
 
 def require_enough(sources: Sequence[Source], settings: Settings) -> None:
@@ -91,7 +93,15 @@ def preflight(sources: Sequence[Source], settings: Settings) -> Preflight:
     certifying = sum(source.role != "learn" for source in sources)
     folds = {name: FoldCounts(days=0, innocent=_none(), nuisance=_none()) for name in FEWEST}
     nothing = Preflight(
-        calls=0, days=0, groups=0, largest_group=0.0, folds=folds, too_small=[], covered={}, too_few=None
+        calls=0,
+        days=0,
+        groups=0,
+        largest_group=0.0,
+        folds=folds,
+        too_small=[],
+        covered={},
+        too_few=None,
+        odd_records=[],
     )
     result, funnels, records, by_truth = nothing, list[dict[str, Covered]](), 0.0, True
     for source in sources:
@@ -101,6 +111,7 @@ def preflight(sources: Sequence[Source], settings: Settings) -> Preflight:
         result["days"] += _days(of_calls.start)
         result["groups"] += len(np.unique(of_calls.group))
         result["largest_group"] = max(result["largest_group"], _largest_share(of_calls))
+        result["odd_records"] += odd_table(dataset.calls)
         funnels.append(of_calls.funnel())
         records += days_of_records(source.role, of_calls.plan)
         by_truth &= of_calls.judged.source == "truth"

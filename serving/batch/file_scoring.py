@@ -29,6 +29,7 @@ from callsieve.features.files.atomic import locked_folder
 from callsieve.features.files.parquet_file import GROUP_ROWS
 from callsieve.features.files.progress import Progress, steps
 from callsieve.features.intake.text_columns import unified
+from callsieve.features.offline import odd_records
 from callsieve.features.offline.shards import open_plan, run
 from callsieve.features.offline.shuffle import read_notes
 from callsieve.features.online.feeds import COLUMNS, feed_of_batches
@@ -86,6 +87,7 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
             feed=scorer.feed_for(scorer.policy.feed or feed_of_file(keyed.path)),
             details=lasting,
         )
+        odd = odd_records_of_file(keyed.path, job.feed)
         plan.work.mkdir(exist_ok=True)
         run(plan, keyed.path, threads, step["score"], partial(score_shard, plan, job), VERDICTS)
         scored = plan.files(VERDICTS)
@@ -96,7 +98,7 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
         counts = total([json.loads(read_notes(file)["counts"]) for file in scored])
         shutil.rmtree(plan.work)
     counts["rules"] = {name: counts["rules"][name] for name in BITS if name in counts["rules"]}
-    figures = summary(scorer, declaration, (job.feed, shift), {"calls": count, **counts}, keyed.quarantined)
+    figures = summary(scorer, declaration, (job.feed, shift), {"calls": count, **counts}, keyed.quarantined, odd)
     return figures | ({"resumed": True} if resumed else {})
 
 
@@ -148,6 +150,13 @@ def feed_of_file(calls: Path) -> str:
     """Returns the feed of a Parquet file of keyed calls."""
     with pq.ParquetFile(calls, pre_buffer=False) as file:
         return feed_of_batches(lambda: file.iter_batches(GROUP_ROWS, columns=list(COLUMNS)), file.metadata.num_rows)
+
+
+def odd_records_of_file(calls: Path, feed: str) -> list[str]:
+    """Returns `odd_records` of a Parquet file of keyed calls on this feed."""
+    with pq.ParquetFile(calls, pre_buffer=False) as file:
+        batches = file.iter_batches(GROUP_ROWS, columns=list(odd_records.COLUMNS))
+        return odd_records.odd_records(batches, file.metadata.num_rows, lambda: feed)
 
 
 def matched_complaints(calls: Path, complaints: Path) -> pa.Table:

@@ -169,6 +169,7 @@ def summary(
     scope: tuple[str, Shift],
     counts: Mapping[str, Any],
     quarantined: Mapping[str, int],
+    odd_records: Sequence[str],
 ) -> dict[str, Any]:
     """Returns the figures of scored calls, JSON-able.
 
@@ -176,6 +177,7 @@ def summary(
         scope: feed of the records, and shift of their network.
         counts: `calls`, `filling`, the start of the last call as `last` (Unix ms), and other counts, which are copied.
         quarantined: number of rows that are no calls, by reason.
+        odd_records: signs that the records were read in a wrong way, a sentence each.
     """
     feed, shift = scope
     return {
@@ -189,6 +191,7 @@ def summary(
         "unlike_network": counts["calls"] - counts["filling"] if shift.unlike else 0,
         "score_level": shift.detail,
         "quarantined": dict(quarantined),
+        "odd_records": list(odd_records),
         "valid_until": scorer.bundle.valid_until,
         "stale": counts["last"] > scorer.valid_until_ms,
     }

@@ -17,7 +17,7 @@ from callsieve.features.files.progress import Progress
 from callsieve.features.kernel.windows import DAY_MS, HOUR, WEEK
 from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import read_key
-from callsieve.features.offline import spark
+from callsieve.features.offline import odd_records, spark
 from callsieve.features.online.coverage import covered_rows
 from callsieve.features.online.feeds import COMPLETE, SAMPLE_CALLS, SampledCall, balance_of, feed_of_sample, whole_weeks
 from callsieve.serving.bundle.level import NO_SHIFT, Shift, level_of
@@ -102,7 +102,7 @@ def score(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict[str,
         columns = ("start", "caller", "callee", "score probability", f"array({words})[action] action", "rules")
         spark.write(scored.selectExpr(*columns, *DETAILS), str(out))
     scored.unpersist()
-    return summary(scorer, declaration, (feed, shift), figures, {})
+    return summary(scorer, declaration, (feed, shift), figures, {}, odd_records_of_frame(frame, figures["calls"], feed))
 
 
 def shift_of_frame(frame: Any, scorer: Scorer, worker: WorkerInputs, days: frozenset[int], feed: str) -> Shift:
@@ -179,6 +179,14 @@ def feed_of_frame(frame: Any) -> str:
             for own, other in [[partners[row[name], row["week"]] for name in ("caller", "callee")]]
         ]
     )
+
+
+def odd_records_of_frame(frame: Any, count: int, feed: str) -> list[str]:
+    """Returns `odd_records` of a frame of `count` keyed calls on this feed, by a random sample of its calls."""
+    sample = frame.select(*odd_records.COLUMNS).sample(min(odd_records.SAMPLE_CALLS / count, 1.0), seed=1)
+    with spark.one_line_errors():
+        rows = pa.Table.from_pylist([row.asDict() for row in sample.collect()])
+    return odd_records.odd_records([rows], rows.num_rows, lambda: feed)
 
 
 def verdict_figures(scored: Any) -> dict[str, Any]:

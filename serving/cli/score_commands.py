@@ -254,7 +254,7 @@ def show_scored(result: Mapping[str, Any]) -> None:
         console.say(result["score_level"])
     for stratum, count in result["no_threshold"].items():
         console.say(f"{count:,} calls were not scored: the model has no threshold for the number class {stratum!r}")
-    for line in console.quarantined(result["quarantined"]):
+    for line in (*console.quarantined(result["quarantined"]), *(f"warning: {sign}" for sign in result["odd_records"])):
         console.say(line)
     if result.get("resumed"):
         console.say("an unfinished run was resumed")

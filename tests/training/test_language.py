@@ -56,6 +56,11 @@ OTHER_NAMES = (
     "the base catches as much within the allowed rate; it stays as it is",
     "# numbers known as nuisance, expected at least # for own trees",
     "probable catch #% with the base's ranking, #% with own trees",
+    "times: #% of the calls start from # to # h, and the fewest from # to # h; "
+    "check the time zone of the clock (zone under [clock] of the layout, or --zone)",
+    "times: hardly any call starts from # to # h; check whether the records lack a part of each day",
+    "lines: one line takes part in #% of the calls, and the feed was recognised as #; if the records are of one site, "
+    "score them with a policy that has feed = #: thresholds for # do not hold there",
     *("training", "evaluation", "below #", "not known", "yes", "no"),
     *("metric", "moment of metric", "history of metric", "parameter", "tag", "artifact", "dataset", "experiment"),
     *("signed by key #, which is not trusted", "the signature of key # does not fit the signed file"),

@@ -128,6 +128,7 @@ def judge(
         "unseen": {"calls": int(calls.rows.sum()), "catch": judged["headline"]["model"]["catch"]},
         "covered": {} if t.settings.base else covered_calls(t.folders),
         "too_few": None if t.settings.base else missing_calls(t.folders),
+        "odd_records": [sign for folder in t.folders for sign in folder.odd_records],
         "data_curve": data_curve(calls, t.by_amount, band.certificate.target) if t.by_amount else None,
         "kinds": class_figures(t, calls.rows & (scores >= band.threshold)),
         "baselines": {name: headline_of(calls, raw, own) for name, (raw, own) in baselines.items()},

@@ -151,7 +151,8 @@ class Judgement(ScoreFigures):
     `kinds` are the class models, `baselines` the operating points of simpler scorers. `by_folder` is empty unless
     several folders certified the model. `feeds` has the poorer records by the name of the feed. `covered`: from all
     calls to those that judge, by evidence; {} with a truth. `too_few`: what is missing for a certificate.
-    `data_curve` is None unless the training had the option.
+    `odd_records`: signs that records were read in a wrong way, a sentence each. `data_curve` is None unless the
+    training had the option.
     """
 
     model: ModelFigures
@@ -167,6 +168,7 @@ class Judgement(ScoreFigures):
     feeds: dict[str, FeedFigures]
     covered: dict[str, Covered]
     too_few: TooFew | None
+    odd_records: list[str]
     data_curve: DataCurve | None
 
 

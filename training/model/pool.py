@@ -19,6 +19,7 @@ import pyarrow as pa
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.files.dates import DAY
+from callsieve.features.offline.odd_records import odd_table
 from callsieve.features.online.feeds import COMPLETE, NO_ORGANISATIONS, feed_of_table, without_lack
 from callsieve.serving.batch.table_rules import calls_itself
 from callsieve.training.data.dataset import Dataset, count_numbers
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 class FolderFacts:
     """A folder of a training: name, role, tables and spans, counts of groups, calls, numbers, days and nuisance.
 
+    `odd_records`: signs that its records were read in a wrong way, a sentence each.
     `covered`: its calls from all to those that judge, as from `funnel`. `purpose`: what the data may be used for by
     their declaration, or "undeclared".
     """
@@ -60,6 +62,7 @@ class FolderFacts:
     nuisance: int
     covered: dict[str, Covered]
     purpose: str
+    odd_records: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +309,7 @@ def facts_of(source: Source, dataset: Dataset, folds: CallFolds) -> FolderFacts:
         nuisance=int(folds.judged.nuisance.sum()),
         covered=folds.funnel(),
         purpose=dataset.purpose,
+        odd_records=odd_table(dataset.calls),
     )
 
 

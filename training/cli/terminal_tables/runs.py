@@ -44,6 +44,8 @@ def training(figures: RecordedRun, folder: Path) -> None:
     if figures["adapted"]:
         numbers = "of numbers that first called after the first 7 days"
     headline(figures, numbers, refused=bool(figures["gates"]["refused"]))
+    for sign in figures["odd_records"]:
+        say(f"warning: {sign}")
     if figures["adapted"]:
         before_and_after(figures, figures["adapted"])
     covered(figures["covered"], figures["too_few"])
@@ -86,6 +88,8 @@ def preflight(counts: Preflight) -> None:
     columns = ("fold", "days", "innocent calls", "groups", "nuisance calls", "groups")
     show_table(f"{counts['calls']:,} calls of {counts['days']} days, {counts['groups']:,} groups", columns, rows)
     covered(counts["covered"], counts["too_few"])
+    for sign in counts["odd_records"]:
+        say(f"warning: {sign}")
     for sentence in counts["too_small"]:
         say(f"too small   {sentence}")
     if not counts["too_small"]:

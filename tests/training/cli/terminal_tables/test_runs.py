@@ -73,11 +73,13 @@ def test_scored_calls_show_rows_that_have_no_score(capsys):
         "rules": {"ring_once": 7}, "quarantined": {"not_a_number": 1234}, "stale": True, "valid_until": "2026-04-01",
         "filling": 1100, "no_threshold": {"unknown": 1050}, "feed": "no routes", "other_feed": 1040,
         "unlike_network": 1100, "score_level": "score level 1.0, learnt from 5.0 to 8.0",
+        "odd_records": ["a sign"],
     }  # fmt: skip
     show_scored(figures)
     out = capsys.readouterr().out
     assert "verdicts of model m1 on 1,200 calls" in out and "ring once" in out
     assert "quarantined: 1,234 rows, not_a_number" in out
+    assert "warning: a sign" in out
     assert "the model is past its valid-until date, 2026-04-01" in out
     assert "1,100 calls were not scored: less than 7 days of history" in out
     assert "1,050 calls were not scored: the model has no threshold for the number class 'unknown'" in out
@@ -85,7 +87,7 @@ def test_scored_calls_show_rows_that_have_no_score(capsys):
     assert "1,040 calls were not scored: the model has no threshold for this feed" in out
     assert "1,100 calls were not scored: the model's thresholds were chosen on other networks (score level 1.0, " in out
     nothing = {"rules": {}, "quarantined": {}, "stale": False, "filling": 0, "no_threshold": {}, "other_feed": 0}
-    nothing |= {"unlike_network": 0, "score_level": ""}
+    nothing |= {"odd_records": [], "unlike_network": 0, "score_level": ""}
     show_scored(figures | nothing)
     assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 6  # empty parts are left out
 
