@@ -16,7 +16,7 @@ from callsieve.features.online.history import DEFAULT_CALLS, DEFAULT_NUMBERS
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
 Threads = Annotated[int, typer.Option(min=0, help="Cores to use; 0 means all. Results do not depend on it.")]
-Size = Annotated[str, typer.Option(help="Size of the simulated world: tiny, small, town, city.")]
+Size = Annotated[str, typer.Option(help="Size of the simulated world: tiny, village, small, town, city.")]
 Scenario = Annotated[Path | None, typer.Option(help="TOML file that overrides parts of the default scenario.")]
 Out = Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder with calls, complaints and findings (Parquet).")]

@@ -345,7 +345,9 @@ def test_a_whole_run_hides_all_numbers(written_world, training_run, monkeypatch,
     assert len(numbers) > 500
     monkeypatch.setattr(demo, "record_training", lambda dataset, *_, **__: dataset.calls.num_rows)
     seed = int(written_world.facts["seed"])
-    calls = demo.run_demo(tmp_path, size="tiny", seed=seed, threads=2, progress=lambda *_: None)
+    calls = demo.run_demo(
+        tmp_path, size="tiny", seed=seed, threads=2, full=True, first=lambda _: None, progress=lambda *_: None
+    )
     assert calls == written_world.calls.num_rows
     outputs = [*captured(), json.dumps(training_run[1])]
     paths = [path for folder in (tmp_path, training_run[0]) for path in folder.rglob("*") if path.is_file()]

@@ -15,12 +15,16 @@ from callsieve.training.language import language
 
 def demo(
     out: Out = Path("callsieve-demo"),
-    size: Size = "small",
+    size: Size = "",
     seed: Seed = 1,
     threads: Threads = 0,
     lang: Lang = "en",
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Adapt the shipped model, too. The world is larger: small in place of village."),
+    ] = False,
 ) -> Result:
-    """Simulate calls, evaluate the shipped model on them, adapt it, train a small model, and write report.html.
+    """Simulate calls, evaluate the shipped model on them, train a small model, and write report.html.
 
     Next: callsieve score, to score your own call records.
 
@@ -31,8 +35,16 @@ def demo(
     from .terminal_tables import runs
 
     with console.progress("demo") as progress, language(lang):
-        figures = run_demo(console.new_folder(out), size=size, seed=seed, threads=threads, progress=progress)
-    return Result(figures, lambda: runs.demo(figures, (SHIPPED, ADAPTED), out))
+        figures = run_demo(
+            console.new_folder(out),
+            size=size or ("small" if full else "village"),
+            seed=seed,
+            threads=threads,
+            full=full,
+            first=runs.shipped,
+            progress=progress,
+        )
+    return Result(figures, lambda: runs.demo(figures, (SHIPPED, ADAPTED) if full else (SHIPPED,), out))
 
 
 def simulate(

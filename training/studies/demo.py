@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from callsieve.features.files.progress import Progress
+from callsieve.features.files.progress import Progress, steps
 from callsieve.features.online.feeds import feed_of_table
 from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.serving.batch.keyed_rows import checked_frame
+from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.adapt.adapting import Adaptation, Adapted, adapt_network, of_base
 from callsieve.training.adapt.answers import Answers, read_sheets, with_answers
@@ -21,6 +24,7 @@ from callsieve.training.adapt.base import read_base
 from callsieve.training.adapt.network import score_network
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.data.sources import sources_of
+from callsieve.training.judging.evaluate import evaluate
 from callsieve.training.judging.run_figures import RecordedRun
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.folds import assign_folds
@@ -35,22 +39,44 @@ from callsieve.training.world.world import World
 
 from .simulated import new_key, simulated
 
+if TYPE_CHECKING:
+    from callsieve.training.judging.evaluate import EvaluationFigures
+
 SHIPPED, ADAPTED = "the shipped model", "the shipped model, adapted to this world"
 ADAPTED_ON = 300_000  # random calls, so that the demonstration stays short
 NUISANCE_FROM = 0.1  # share of nuisance among its calls from which a check calls a number nuisance; of a relay few are
 
 
-def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Progress) -> RecordedRun:
+def run_demo(
+    folder: Path,
+    *,
+    size: str,
+    seed: int,
+    threads: int,
+    full: bool,
+    first: Callable[[EvaluationFigures], None],
+    progress: Progress,
+) -> RecordedRun:
     """Writes world, model, certificate, signed bundle, verdicts and run page to one folder, and returns the figures.
 
-    The shipped model, as it is and adapted to the world, stands beside the one trained here, on the same calls.
+    The shipped model stands beside the one trained here, on the same calls.
+
+    Args:
+        full: adapts the shipped model to the world, too.
+        first: called before the training with the figures of the shipped model on all calls, unless `full`.
     """
-    dataset = simulated_dataset(folder, size, seed, lambda what, part: progress(what, 0.15 * part))
+    part = steps(progress, {"world": 1, "shipped": 2, "train": 7})
+    dataset = simulated_dataset(folder, size, seed, part["world"])
     give_back()
     today = datetime.now(UTC).date().isoformat()  # the days of the world are past, and an expired bundle shows nothing
     settings = Settings(seed=seed, threads=threads, valid_from=today)
-    adapted = adapted_bundle(dataset, settings, folder / "adapted")
-    progress("adapt", 0.3)
+    others = {SHIPPED: Scorer.load()}
+    if full:
+        part["shipped"]("adapt", 0.0)
+        others[ADAPTED] = adapted_bundle(dataset, settings, folder / "adapted")
+    else:
+        world, judge = folder / "world", part["shipped"]
+        first(evaluate(SHIPPED_BUNDLE, world, trust=None, threads=threads, progress=judge, ledger=None))
     give_back()
     return record_training(
         dataset,
@@ -59,8 +85,8 @@ def run_demo(folder: Path, *, size: str, seed: int, threads: int, progress: Prog
         source=f"simulated world '{size}', seed {seed}",
         tracking_uri=default_store(folder),
         made_by="callsieve demo",
-        others={SHIPPED: Scorer.load(), ADAPTED: adapted},
-        progress=lambda what, part: progress(what, 0.3 + 0.7 * part),
+        others=others,
+        progress=part["train"],
     )
 
 

@@ -390,17 +390,21 @@ def test_score_without_a_bundle_uses_the_shipped_model_and_says_so(run_command, 
 @pytest.mark.system
 def test_a_demonstration_fits_one_screen_and_shows_the_shipped_model(run_command, monkeypatch, tmp_path):
     short_trainings.shorten(monkeypatch)
-    code, out, _ = run_command("demo", "--size", "tiny", "--seed", 11, "--out", tmp_path / "d")
+    code, out, err = run_command("demo", "--size", "tiny", "--seed", 11, "--out", tmp_path / "d")
     assert code == 0 and len(out.splitlines()) <= 24
+    assert err.startswith("the shipped model on 72,527 simulated calls: flags ") and "refused  by its gates" in out
     page = (tmp_path / "d/report.html").read_text()
     assert "the shipped model" in out and "the shipped model" in page
 
 
-def test_demo_passes_its_options_on(command_json, monkeypatch, tmp_path):
-    def demo_options(folder, *, size, seed, threads, progress):
+@pytest.mark.parametrize(
+    ("words", "size"), [((), "village"), (("--full",), "small"), (("--full", "--size", "tiny"), "tiny")]
+)
+def test_demo_passes_its_options_on(command_json, monkeypatch, tmp_path, words, size):
+    def demo_options(folder, *, size, seed, threads, full, progress, **_):
         progress("world", 0.5)
-        return {"folder": str(folder), "size": size, "seed": seed, "threads": threads}
+        return {"folder": str(folder), "size": size, "seed": seed, "threads": threads, "full": full}
 
     monkeypatch.setattr(demo, "run_demo", demo_options)
-    payload = command_json("demo", "--out", tmp_path / "d", "--size", "tiny", "--seed", 3)
-    assert payload == {"folder": str(tmp_path / "d"), "size": "tiny", "seed": 3, "threads": 0}
+    payload = command_json("demo", "--out", tmp_path / "d", "--seed", 3, *words)
+    assert payload == {"folder": str(tmp_path / "d"), "size": size, "seed": 3, "threads": 0, "full": bool(words)}

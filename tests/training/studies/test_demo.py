@@ -1,4 +1,4 @@
-"""The adapted model of the demonstration knows nothing of the callers and of the days that judge it."""
+"""The demonstration scores first, and its adapted model knows nothing of the callers and days that judge it."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 
 from callsieve.features.files.progress import silent
+from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.adapt.asking import Drawn
 from callsieve.training.model.folds import assign_folds
 from callsieve.training.model.settings import Settings
@@ -50,3 +51,13 @@ def test_checks_and_complaints_leave_out_the_callers_and_the_days_that_judge(tmp
     assert last.calls["start"].to_numpy().max() < begin and last.truth is None
     early = answers[answers.index.isin(share.index)]
     assert early.any() and (early == (share[early.index] >= demo.NUISANCE_FROM)).all()
+
+
+def test_figures_of_the_shipped_model_come_before_the_training(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(demo, "record_training", lambda *_, others, **__: order.append(list(others)))
+    demo.run_demo(tmp_path, size="tiny", seed=11, threads=1, full=False, first=order.append, progress=silent)
+    shipped, trained_beside = order
+    assert trained_beside == [demo.SHIPPED]
+    assert shipped["model"]["id"] == Scorer.load().bundle.model_id and shipped["data"]["calls"] > 70_000
+    assert shipped["headline"]["model"]["benign_calls"] > 0.5 * shipped["data"]["calls"]

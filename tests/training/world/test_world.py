@@ -243,7 +243,9 @@ def test_progress_goes_from_0_to_1_and_an_unknown_size_is_refused():
     parts = [part for _, part in steps]
     assert parts == sorted(parts)
     assert (parts[0], parts[-1]) == (0.0, 1.0)
-    with pytest.raises(ValueError, match="size must be one of tiny, small, town, city, comparison, got 'huge'"):
+    with pytest.raises(
+        ValueError, match="size must be one of tiny, village, small, town, city, comparison, got 'huge'"
+    ):
         simulate(load_scenario(), 1, "huge")
 
 

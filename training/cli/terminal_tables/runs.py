@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from callsieve.serving.bundle.signing import SIGNER
-from callsieve.serving.cli.console import say, show_table
+from callsieve.serving.cli.console import note, say, show_table
 from callsieve.training.adapt.answers import SHEET
-from callsieve.training.judging.detection import QUANTILES
+from callsieve.training.judging.detection import QUANTILES, SOON
 from callsieve.training.oversight.log.looks import in_words
 from callsieve.training.preflight import KINDS
 from callsieve.training.reports import before_after as compared
@@ -104,6 +104,17 @@ def covered(kinds: Mapping[str, Covered], lacking: TooFew | None) -> None:
         say(missing(lacking))
 
 
+def shipped(figures: EvaluationFigures) -> None:
+    """Prints the first figures of the demonstration on the error stream, where they do not mix with the result."""
+    head = figures["headline"]["model"]
+    caught, soon = interval(head["catch"]["call"]), share(head["detection"]["soon_share"])
+    note(
+        f"the shipped model on {figures['data']['calls']:,} simulated calls: "
+        f"flags {measure.flagged(head)} innocent calls, catches {caught} of the nuisance calls, "
+        f"detects {soon} of the new nuisance numbers within {SOON} calls"
+    )
+
+
 def demo(figures: RecordedRun, ready: Sequence[str], folder: Path) -> None:
     """Prints the demonstration on one screen: models that were not trained here, the model trained here and the rule.
 
@@ -120,6 +131,8 @@ def demo(figures: RecordedRun, ready: Sequence[str], folder: Path) -> None:
     say(f"verdicts on {last['date']}: " + ", ".join(f"{count:,} {word}" for word, count in last["actions"].items()))
     say(f"report   {folder / 'report.html'}")
     say(f"bundle   {folder / 'bundle'}   (the model trained here; public key {folder / SIGNER})")
+    if figures["gates"]["refused"]:
+        say("refused  by its gates: one such world is too little for an own model; use or adapt the shipped model")
     say("next     callsieve score --calls FILE --layout LAYOUT   (with the shipped model)")
     for command in figures["next"]:
         say(f"next     {command}")
