@@ -43,7 +43,6 @@ from .oversight.log.run_paths import record_store, run_paths
 from .preflight import require_enough
 from .reports.check_page import PAGE, write_check_page
 from .reports.csv_tables import write_tables
-from .reports.ml_bom import write_ml_bom
 from .reports.model_card import write_documents
 from .reports.pictures import pictures
 from .reports.run_page import write_pictures, write_run_page
@@ -164,7 +163,6 @@ def record_training(
     write_record(run, gates.data)
     write_documents(figures, datasets, folder / "documents")
     if can_be_signed(trained):
-        write_ml_bom(figures, datasets, folder)
         roles = [facts.role for facts in trained.folders]
         write_provenance(run, key, roles, f"{log_id(place.log)}/{figures['gates']['entry']}")
     write_judged(trained, folder / "record" / JUDGED)

@@ -16,7 +16,6 @@ from callsieve.training.judging.run_figures import DatasetEntry, ModelFigures, R
 from callsieve.training.language import gettext, moment, phrase, table_name, words
 from callsieve.training.oversight.log.gates import shipped_gates
 
-from .annex_iv import annex_iv
 from .before_after import check_rows, covered_rows, judged_rows, network_rows, too_few
 from .headline_list import CAUGHT, CERTIFIED, FLAGGED, HEADLINE
 from .wording import basis, by_organisation, count, in_markdown, meaning, missing, one_in, share
@@ -25,7 +24,7 @@ Sections = Mapping[str, Mapping[str, object]]
 
 
 def write_documents(figures: RunFigures, datasets: Mapping[str, DatasetEntry], folder: Path) -> None:
-    """Writes `model_card.md`, `datasheet.md` and their fields as `annex_iv.json`, in the language in force.
+    """Writes `model_card.md` and `datasheet.md`, in the language in force.
 
     Args:
         folder: a new folder for them.
@@ -38,7 +37,6 @@ def write_documents(figures: RunFigures, datasets: Mapping[str, DatasetEntry], f
     files = {
         "model_card.md": page(gettext("Model card: %(name)s", name=model), card).encode(),
         "datasheet.md": page(gettext("Datasheet: %(name)s", name=fingerprint), sheet).encode(),
-        "annex_iv.json": annex_iv(model, {**card, **sheet}),
     }
     folder.mkdir()
     for name, data in files.items():

@@ -1,6 +1,6 @@
 """States how a bundle was made, as SLSA provenance: settings, tables by fingerprint, source, versions of packages.
 
-The model card, the datasheet, the Annex IV file and the ML-BOM are its by-products, so the signature covers them, too.
+The model card and the datasheet are its by-products, so the signature covers them, too.
 """
 
 from __future__ import annotations
