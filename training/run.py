@@ -48,7 +48,6 @@ from .reports.pictures import pictures
 from .reports.run_page import write_pictures, write_run_page
 from .tracking import mlflow_read
 from .tracking.build_provenance import write_provenance
-from .tracking.lineage import drift_since_last_run
 from .tracking.mlflow_write import attach_file
 from .tracking.record import JUDGED, adaptation_round, dataset_entries, write_judged, write_record
 from .tracking.run_values import FinishedRun, run_metrics, track_run
@@ -142,7 +141,6 @@ def record_training(
         "code": code,
         "gates": looks.entry(),
         "last_day": last_day(scorer, trained),
-        "drift": drift_since_last_run(place, calls),
         "next": [
             f"mlflow ui --backend-store-uri {without_password(place.uri)}",
             *([f"callsieve score --bundle {folder / 'bundle'} --help"] if can_be_signed(trained) else []),

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 
 from callsieve.features.catalogue import ALL_FEATURES, NAMES
-from callsieve.training.drift.days import DELAY, NOT_CALLED
 from callsieve.training.language import language
 from callsieve.training.oversight.audit import audit_page
 from callsieve.training.oversight.audit.content import Fault, entry_place
@@ -30,18 +29,12 @@ COMMANDS = ("callsieve model monitor", "callsieve privacy retention", "callsieve
 def figures():
     """Figures of a run with all that the model card and the audit page show."""
     run = example_figures()
-    moved = [
-        {"name": name, "part": part, "measure": "histogram", "then": 0.2, "now": 0.4, "days": 5}
-        for name, part in ((DELAY, "below 7.5"), (NOT_CALLED, "yes"), ("call_caller_class", "95_service"))
-    ]
     gates = {"entry": 0, "sha256": HASH, "touches": 2, "registered": False, "owner": ""}
     gates["refused"] = [gate.metric for gate in shipped_gates().gates]
     run["bands"][0] |= {"raised": ["quiet_mobile"], "silent": ["satellite"]}
     run["data"] |= {"judged_on": "groups unseen in training"}
     run["model"] |= {"id": "7", "calibration": "isotonic"}
     run |= {"gates": gates, "catalogue": HASH, "rows": {"train": 9, "certify": 9, "groups": 3}}
-    run["drift"] = {"model": "6", "reference": ["2025-01-01", "2025-01-28"], "days": 5, "compared": 99, "moved": 3}
-    run["drift"]["shifts"] = moved
     for feature, name in zip(run["model"]["top_features"], NAMES, strict=False):
         feature["name"] = name
     for number, row in enumerate(run["by_folder"]):

@@ -8,7 +8,6 @@ import pytest
 from babel.messages.extract import extract
 from babel.messages.pofile import read_po
 
-from callsieve.features.intake.keyed_table import KEYED_OPTIONAL
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.custody.purposes import PURPOSES, UNDECLARED
 from callsieve.serving.rules.plan_classes import plan_table
@@ -17,7 +16,6 @@ from callsieve.serving.rules.rules import CLASSES_ZH
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.data.dataset_tables import TABLES
 from callsieve.training.data.feeds import LACKS
-from callsieve.training.drift.days import DELAY, LENGTHS, MARK, NO_YES, NOT_CALLED, SCORE, WORDS
 from callsieve.training.evidence.funnel import INNOCENT
 from callsieve.training.judging.calls_made import BUCKETS
 from callsieve.training.judging.evasions import PLAIN
@@ -61,7 +59,7 @@ OTHER_NAMES = (
     "times: hardly any call starts from # to # h; check whether the records lack a part of each day",
     "lines: one line takes part in #% of the calls, and the feed was recognised as #; if the records are of one site, "
     "score them with a policy that has feed = #: thresholds for # do not hold there",
-    *("training", "evaluation", "below #", "not known", "yes", "no"),
+    *("training", "evaluation"),
     *("metric", "moment of metric", "history of metric", "parameter", "tag", "artifact", "dataset", "experiment"),
     *("signed by key #, which is not trusted", "the signature of key # does not fit the signed file"),
     *("signature must be one line #", "signature must be canonical base64"),
@@ -97,10 +95,6 @@ def names():
     known = {name for part in parts for name in part} | {name for name, _, _ in BUCKETS}
     known |= {PLAIN, SHIPPED, ADAPTED, RELAY, STYLES["rule"][-1]} | set(OTHER_NAMES)
     known |= {*TABLES, "calls", "own columns", ANSWERS, "vectors", "labelled train", *PURPOSES, UNDECLARED}
-    known |= {*LENGTHS, *WORDS, *NO_YES, SCORE, DELAY, NOT_CALLED, "caller new this week", "complaints that arrived"}
-    known |= {f"{MARK}without {name}" for name in KEYED_OPTIONAL} | {"callers", "callees"}
-    known |= {f"{MARK}{mark}" for mark in ("stands twice", "came late", "shows another number than the network's")}
-    known |= {f"score in band {band}" for band in ("certified", "watch")}
     known |= {re.sub(r"\d[\d,]*", "#", figure.name) for figure in (*HEADLINE, AT_MOST, HINDSIGHT)}
     known |= {*SPLITS.values(), *classifier_figures(np.array([0, 1]), np.array([-1.0, 1.0]))}
     gates = tomllib.loads(shipped_gates().data.decode())["gate"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +27,6 @@ from callsieve.serving.cli.options import (
     shipped_or_own,
 )
 from callsieve.training.language import language
-from callsieve.training.tracking.activity import record_activity
 
 from .log_options import LOOK_OPTIONS, LookOptions
 
@@ -53,27 +51,22 @@ def evaluate(
     Example: callsieve evaluate --bundle run/bundle --data world
     """
     from callsieve.training.judging.evaluate import evaluate as run
-    from callsieve.training.reports.headline_list import headline_metrics
     from callsieve.training.reports.run_page import write_evaluation
 
     from .terminal_tables import runs
 
-    began, folder = time.time(), None if out is None else console.new_folder(out)
+    folder = None if out is None else console.new_folder(out)
     with console.progress("evaluate") as progress, language(lang):
         figures = run(bundle, data, trust=trust, threads=threads, progress=progress, ledger=look.ledger(bundle))
         if folder is not None:
             write_evaluation(figures, folder)
-    files = {} if folder is None else {"report": folder / "report.html"}
-    facts = {"model": figures["model"]["id"], "data": data}
-    metrics = headline_metrics(figures)
-    fault = record_activity("evaluate", figures, metrics, began=began, bundle=bundle, files=files, **facts)
 
     def show() -> None:
         runs.evaluation(figures)
-        for path in files.values():
-            console.say(f"report   {path}")
+        if folder is not None:
+            console.say(f"report   {folder / 'report.html'}")
 
-    return Result(figures, show, note=fault)
+    return Result(figures, show)
 
 
 def compare(

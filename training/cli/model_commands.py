@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +16,6 @@ from callsieve.serving.cli.options import Bundle, SigningKey, Threads, TrackingU
 from callsieve.training.oversight.log import gates as log_gates
 from callsieve.training.oversight.log.payload_types import Move
 from callsieve.training.oversight.log.run_paths import run_paths
-from callsieve.training.tracking.activity import record_activity
 
 from .log_options import LookOptions, RunOptions, SignedRunOptions
 
@@ -102,7 +100,6 @@ def monitor(
 
     from .terminal_tables import checks
 
-    began = time.time()
     with console.progress("model monitor") as progress:
         result = drift.monitor(
             bundle,
@@ -114,8 +111,7 @@ def monitor(
             threads=threads,
             progress=progress,
         )
-    fault = record_activity("model monitor", result, began=began, bundle=bundle, data=data, day=day or "last")
-    return Result(result, lambda: checks.monitored(result), failed=result["alarm"], note=fault)
+    return Result(result, lambda: checks.monitored(result), failed=result["alarm"])
 
 
 def approve(

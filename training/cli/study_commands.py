@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as jsons
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +30,6 @@ from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.oversight.log.gates import read_gates
 from callsieve.training.oversight.log.looks import Ledger
 from callsieve.training.oversight.log.run_paths import log_folder, working_store
-from callsieve.training.tracking.activity import record_activity
 
 if TYPE_CHECKING:
     from callsieve.training.model.settings import Settings
@@ -140,15 +138,12 @@ def roll(
 
     from .terminal_tables import studies
 
-    began, folder = time.time(), console.new_folder(out)
+    folder = console.new_folder(out)
     with console.progress("study roll") as progress:
         settings, counted = training.settings(), ledger.within(folder)
         result = rolling(read_dataset(data), settings, count=origins, step_days=step, ledger=counted, progress=progress)
     save(folder / "roll.json", result)
-    fault = record_activity(
-        "study roll", result, began=began, data=data, origins=origins, step=step, seed=training.seed
-    )
-    return Result(result, lambda: studies.rolling(result), note=fault)
+    return Result(result, lambda: studies.rolling(result))
 
 
 def decay(
@@ -173,7 +168,7 @@ def decay(
 
     from .terminal_tables import studies
 
-    began, folder = time.time(), console.new_folder(out)
+    folder = console.new_folder(out)
     with console.progress("study decay") as progress:
         result = run(
             read_dataset(data),
@@ -185,11 +180,8 @@ def decay(
             progress=progress,
         )
     save(folder / "decay.json", result)
-    fault = record_activity(
-        "study decay", result, began=began, data=data, train_days=train_days, weeks=weeks, days=days, seed=training.seed
-    )
     write_atomic(folder / "decay.svg", picture(result).encode())
-    return Result(result, lambda: studies.decay(result, folder), note=fault)
+    return Result(result, lambda: studies.decay(result, folder))
 
 
 def worlds(

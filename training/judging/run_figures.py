@@ -252,27 +252,6 @@ class Shift(TypedDict):
     ks: float | None
 
 
-class RunShift(Shift):
-    """The shift from the reference of the earlier run on the median day, and on how many `days` it raises an alarm."""
-
-    days: int
-
-
-class RunDrift(TypedDict):
-    """Statistics that differ from the run before on at least half of the days.
-
-    `reference`: first and last day of that run. `moved` of the `compared` statistics differ; `shifts` has the largest.
-    """
-
-    run: str
-    model: str
-    reference: list[str]
-    days: int
-    compared: int
-    moved: int
-    shifts: list[RunShift]
-
-
 class TrackedRun(TypedDict):
     """Id of the run in MLflow, and the version of the registered model."""
 
@@ -300,7 +279,6 @@ class RunFigures(Judgement):
     code: dict[str, str]
     gates: GateEntry
     last_day: LastDay
-    drift: RunDrift | None
     next: list[str]
     learning_curve: list[float]
     made_by: str

@@ -42,8 +42,6 @@ from callsieve.training.drift.reference import (
     write_reference,
 )
 from callsieve.training.model.folds import SAMPLE, day_sample, day_slices, whole_days
-from callsieve.training.oversight.log.run_paths import run_paths
-from callsieve.training.tracking.lineage import drift_since_last_run
 from callsieve.training.world import write_world
 from tests.support.calls import feed_faults
 from tests.support.calls.lacks import without
@@ -328,19 +326,6 @@ def test_the_certificate_names_its_risks(training_run, run_calls, dataset):
     expired = certificate(structs.replace(bundle, valid_until="2025-01-01T00:00:00Z"), run_calls, span, findings)
     assert expired["status"] == "stale"
     assert f"{MESSAGES['stale']} (valid until 2025-01-01T00:00:00Z)" in expired["at_risk"]
-
-
-def test_a_run_is_compared_with_the_run_before_it(training_run, run_calls, tmp_path):
-    place = run_paths(training_run[0], None, None)
-    same = drift_since_last_run(place, run_calls)
-    assert (same["model"], same["moved"], same["shifts"]) == (training_run[1]["model"]["id"], 0, [])
-    rows = run_calls.vectors.X.copy()
-    rows[:, NAMES.index("out_calls_count_24h")] += 1000
-    other = drift_since_last_run(place, replace(run_calls, vectors=feed_of_all(rows)))
-    assert [shift["name"] for shift in other["shifts"]] == ["out_calls_count_24h"]
-    assert other["shifts"][0]["now"] < 0.01 and 2 * other["shifts"][0]["days"] >= other["days"]
-    assert drift_since_last_run(run_paths(tmp_path, None, None), run_calls) is None
-    assert training_run[1]["drift"] is None
 
 
 def test_a_measured_reference_needs_whole_days(run_calls):

@@ -18,7 +18,6 @@ from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.dates import utc_text
 from callsieve.serving.bundle.signing import AUDIT
 from callsieve.serving.rules.strata import BUSY
-from callsieve.training.drift.days import LEVELS
 from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.language import gettext, words
 from callsieve.training.oversight.log.audit_log import MOVES, payloads, read
@@ -27,7 +26,7 @@ from callsieve.training.oversight.log.payload_types import GateResult, RunPayloa
 from callsieve.training.oversight.log.run_paths import RunPaths
 from callsieve.training.reports.drawing import Picture
 from callsieve.training.reports.pictures import pictures
-from callsieve.training.reports.run_page import environment, iso_day, render
+from callsieve.training.reports.run_page import environment, render
 from callsieve.training.reports.wording import basis
 from callsieve.training.tracking import mlflow_read, mlflow_write
 
@@ -139,22 +138,8 @@ def changes(before: RunPayload, now: RunPayload) -> list[tuple[str, str, str]]:
 def page(content: Mapping[str, Any], drawn: Mapping[str, Picture] | None = None) -> str:
     """Returns the page as HTML."""
     pages = environment(__package__)
-    pages.filters |= {"part": part, "figure": figure, "day": iso_day}
     values = {"pictures": drawn or pictures(content["figures"]), "catch_basis": basis(content["figures"])}
     return render(pages.get_template("audit.html"), content, **values, busy=BUSY)
-
-
-def part(shift: Mapping[str, Any]) -> str:
-    """Returns the part of a statistic that moved, in the language in force; codes of call records stay as they are."""
-    coded = shift["name"] in LEVELS and not shift["name"].endswith("_class")
-    return str(shift["part"]) if coded else words(shift["part"])
-
-
-def figure(value: float | None) -> str:
-    """Returns a number with thousands separators, or with three significant digits if below 1,000."""
-    if value is None:
-        return gettext("not measured")
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,6 @@ from contextlib import closing
 
 import pytest
 
-from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.training.language import moment
 from callsieve.training.oversight.audit.audit_page import changes, facts, page, write_page
 from callsieve.training.oversight.log.audit_log import payloads
@@ -106,18 +105,6 @@ def test_a_later_page_names_a_log_elsewhere_in_its_commands(training_run, tmp_pa
     for command in re.findall(r"<pre>callsieve (.*?)</pre>", (tmp_path / "page.html").read_text()):
         *_, option, log = shlex.split(html.unescape(command))
         assert (option, (folder / log).resolve()) == ("--audit", (tmp_path / "the log").resolve())
-
-
-@pytest.mark.usefixtures("blank_pictures")
-def test_the_page_describes_drift_since_the_earlier_model(content):
-    shares = {"then": 0.5, "now": 0.25, "days": 9}
-    shift = {"name": "out_calls_count_1h", "measure": "histogram", "part": "below 3"} | shares
-    drift = {"model": "abc", "reference": ["2025-03-01", "2025-03-20"], "days": 10, "compared": 160, "moved": 1}
-    figures = content["figures"] | {"drift": drift | {"shifts": [shift]}}
-    shown = words(page(content | {"figures": figures}))
-    assert "1 of 160 statistics lie outside their reference range on at least half of 10 days" in shown
-    assert f"{ALL_FEATURES['out_calls_count_1h'].en} below 3 50.0% 25.0% 9" in shown
-    assert "There is no earlier model in this log" in words(page(content))
 
 
 @pytest.mark.usefixtures("blank_pictures")
