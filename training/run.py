@@ -24,7 +24,7 @@ from .data.sources import Source, read_once, sources_of
 from .drift.days import ScoredCalls
 from .drift.reference import REFERENCE, measure_reference, write_reference
 from .estimator.unsigned import can_be_signed, unsigned_scorer
-from .judging.judge import judge, operating_point
+from .judging.judge import is_candidate, judge, operating_point
 from .judging.last_day import last_day, policy_actions
 from .judging.leak_probes import check_for_leaks
 from .judging.run_figures import RecordedRun, RunFigures, TrackedRun
@@ -96,7 +96,8 @@ def record_training(
         tracking_uri: MLflow's store; by default the one that MLflow is set to, or `mlruns.db` in the working folder.
         gates: conditions for a promotion of the model; the shipped gates by default.
         made_by: command or function that MLflow names as the source of the run.
-        others: scorers of other models by name, which the figures compare on the same calls.
+        others: scorers of other models by name, which the figures compare on the same calls, as a training always does
+            with the shipped model.
         adaptation: adapts a signed bundle to the calls, in place of a training of its own. The folder also gets
             `to_check.csv`, the numbers that a person should check next, and `to_check.html`, the page beside it.
         curve: whether a training also measures the learning curve over the amount of data; an adaptation has none.
@@ -142,6 +143,7 @@ def record_training(
         "gates": looks.entry(),
         "last_day": last_day(scorer, trained),
         "next": [
+            *([] if is_candidate(judged) else ["callsieve adapt --help   (fits the shipped model to these records)"]),
             f"mlflow ui --backend-store-uri {without_password(place.uri)}",
             *([f"callsieve score --bundle {folder / 'bundle'} --help"] if can_be_signed(trained) else []),
         ],

@@ -19,6 +19,7 @@ from callsieve.training.data.feeds import LACKS
 from callsieve.training.evidence.funnel import INNOCENT
 from callsieve.training.judging.calls_made import BUCKETS
 from callsieve.training.judging.evasions import PLAIN
+from callsieve.training.judging.judge import SHIPPED
 from callsieve.training.language import CATALOGUE, NAME, gettext, language, words
 from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.governance.complaint_counts import NO_REGULATOR
@@ -28,7 +29,7 @@ from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.reports.headline_list import AT_MOST, HEADLINE, HINDSIGHT
 from callsieve.training.reports.pictures import STYLES
 from callsieve.training.reports.wording import between, count, one_in, rule_in_words, share, until
-from callsieve.training.studies.demo import ADAPTED, SHIPPED
+from callsieve.training.studies.demo import ADAPTED
 from callsieve.training.tracking.feature_table import SPLITS, classifier_figures
 from callsieve.training.tracking.record import ANSWERS
 from callsieve.training.world.basis.scenario import load_scenario

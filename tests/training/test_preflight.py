@@ -56,6 +56,8 @@ def test_a_dry_run_counts_calls_days_and_groups_of_each_fold(
     assert all(fold["days"] and fold["nuisance"]["groups"] for fold in counts["folds"].values())
     code, out, _ = run_command("train", "--data", world_folder, "--out", tmp_path / "run", "--dry-run")
     assert code == 0 and "enough to train" in out
+    groups = counts["folds"]["train"]["nuisance"]["groups"]
+    assert f"independent nuisance groups to learn from: {groups}; needed: 2" in out
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
     certify = counts["folds"]["certify"]
     values = (certify["days"], *(certify[kind][of] for kind in kinds for of in ("calls", "groups")))
@@ -69,7 +71,11 @@ def test_a_dry_run_on_own_files_leaves_nothing(run_command, written_world, tmp_p
     files = ("--calls", own / "cdr.csv", "--layout", own / "op.toml", "--complaints", own / "complaints.csv")
     code, out, _ = run_command("train", *files, "--dry-run", "--json")
     counts = json.loads(out)
-    assert code == 0 and counts["calls"] > 1000 and counts["folds"]["train"]["innocent"]["groups"] > 2
+    assert counts["calls"] > 1000 and counts["folds"]["train"]["innocent"]["groups"] > 2
+    assert code == 1 and counts["folds"]["train"]["nuisance"]["groups"] < counts["needed"] == 30
+    assert [line.endswith("fit the shipped model to these calls: callsieve adapt") for line in counts["too_small"]] == [
+        True
+    ]
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -77,10 +83,8 @@ def test_too_few_groups_stop_a_training_at_once(command_error, run_command, quie
     words = ("train", "--data", quiet_folder, "--out", tmp_path / "run", "--tracking-uri", f"sqlite:///{tmp_path}/m.db")
     err = command_error(*words)
     (line,) = [line for line in err.splitlines() if line.startswith("callsieve: ")]
-    assert (
-        line.startswith("callsieve: train fold: ") and " with nuisance calls, expected at least 2: give about" in line
-    )
-    assert line.endswith(" more days of calls, or more complaints")
+    assert line.startswith("callsieve: train fold: ") and " with nuisance calls, expected at least 30: give" in line
+    assert line.endswith(" more complaints, or fit the shipped model to these calls: callsieve adapt")
     # No look is counted, no run is recorded.
     assert {path.name for path in quiet_folder.iterdir()} == {"calls.parquet", "complaints.parquet"}
     assert not (tmp_path / "m.db").exists() and not list((tmp_path / "run").glob("*"))
@@ -125,8 +129,8 @@ def test_each_sentence_says_what_is_too_small_and_what_to_do():
         return {"days": 6, **{kind: {"calls": 9 * count, "groups": count} for kind, count in groups.items()}}
 
     enough = {"train": fold(2, 2), "choose": fold(1, 0), "certify": fold(1, 0)}
-    assert too_small(enough, 0.9) == []
-    assert too_small(enough | {"train": fold(2, 1), "certify": fold(0, 3)}, 0.96) == [
+    assert too_small(enough, 0.9, 2) == []
+    assert too_small(enough | {"train": fold(2, 1), "certify": fold(0, 3)}, 0.96, 2) == [
         "train fold: 1 group with nuisance calls, expected at least 2: give about 12 more days of calls, or more "
         "complaints",
         "certify fold: 0 groups with innocent calls, expected at least 1: give about 24 more days of calls, or more "

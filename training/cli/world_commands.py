@@ -30,7 +30,8 @@ def demo(
 
     Example: callsieve demo --size tiny --seed 11
     """
-    from callsieve.training.studies.demo import ADAPTED, SHIPPED, run_demo
+    from callsieve.training.judging.judge import SHIPPED
+    from callsieve.training.studies.demo import ADAPTED, run_demo
 
     from .terminal_tables import runs
 

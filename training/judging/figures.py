@@ -23,6 +23,17 @@ class Rate(TypedDict):
     high: float | None
 
 
+class Gain(Rate):
+    """How many more of the nuisance calls of `callers` a model catches than the shipped model, on the same calls.
+
+    `better`: whether the interval is above 0, of at least 30 callers, with no more innocent calls flagged than by the
+    shipped model or than the target allows.
+    """
+
+    callers: int
+    better: bool
+
+
 class Mean(TypedDict):
     """A mean over numbers with its interval over resampled numbers."""
 

@@ -30,7 +30,7 @@ from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
 from .class_figures import class_figures
 from .evasions import evasion_figures
-from .figures import HourlyRule, Rate
+from .figures import Gain, HourlyRule, Rate
 from .headline import (
     JudgedCalls,
     PolicyActions,
@@ -71,6 +71,8 @@ from .run_figures import (
 RULE = NAMES.index("out_calls_count_1h")
 EXPLAINED_CALLS = 500  # of each kind
 FEATURES_SHOWN = 12
+SHIPPED = "the shipped model"  # its name among the baselines
+FEWEST_CALLERS = 30  # nuisance callers; with fewer, resampled callers show no difference between two models
 
 
 def judge(
@@ -81,7 +83,8 @@ def judge(
     Args:
         actions: of the policy that the model is used with.
         source: where the calls come from, in a few words.
-        others: scorers of other models by name, to stand among the baselines with their own thresholds.
+        others: scorers of other models by name, to stand among the baselines with their own thresholds, beside the
+            shipped model, which judges every training.
     """
     calls = judged_calls(t)
     band = t.card.thresholds[0]
@@ -91,9 +94,11 @@ def judge(
     rule = baseline_band(t, calls.rule)
     judged = score_figures(calls, t.card, rule, actions)
     baselines = {name: (raw, baseline_band(t, raw)) for name, raw in baseline_scores(t).items()}
-    for name, scorer in (others or {}).items():
+    shipped = {} if t.settings.base else {SHIPPED: Scorer.load()}
+    for name, scorer in {**shipped, **(others or {})}.items():
         bundle = scorer.bundle
         wanted, columns = calls.rows | calls.lives, feature_columns(bundle.features)
+        wanted |= t.pool.choose  # the level of a network is that of random calls
         raw = score_rows(bundle.model, t.X, np.arange(len(wanted)), wanted, columns, t.settings.threads)
         raw -= shifts_of_folders(bundle.levels.get(bundle.feed), raw, t.pool)[t.pool.folder]
         baselines[name] = raw, bundle.thresholds[0]
@@ -130,6 +135,7 @@ def judge(
         "too_few": None if t.settings.base else missing_calls(t.folders),
         "odd_records": [sign for folder in t.folders for sign in folder.odd_records],
         "data_curve": data_curve(calls, t.by_amount, band.certificate.target) if t.by_amount else None,
+        "gain": gain_on(calls, band, *baselines[SHIPPED]) if SHIPPED in baselines else None,
         "kinds": class_figures(t, calls.rows & (scores >= band.threshold)),
         "baselines": {name: headline_of(calls, raw, own) for name, (raw, own) in baselines.items()},
         "feeds": t.fitted.feeds,
@@ -137,6 +143,34 @@ def judge(
             calls, t.folders, t.pool.folder, band, actions, baselines | {"rule": (calls.rule, rule)}
         ),
         **judged,
+    }
+
+
+def is_candidate(figures: Judgement) -> bool:
+    """Returns whether a model may be promoted: a training must be better than the shipped model, on the same calls."""
+    return figures["gain"] is None or figures["gain"]["better"]
+
+
+def gain_on(s: JudgedCalls, band: Band, raw: Array, own: Band) -> Gain:
+    """Returns how many more nuisance calls the model catches than another, each at its own thresholds.
+
+    Args:
+        band: of the model. raw, own: scores of the other model, and its band.
+    """
+    nuisance = s.rows & s.judged.nuisance
+    if not nuisance.any():
+        return {"rate": None, "low": None, "high": None, "callers": 0, "better": False}
+    flags = [aligned_scores(scores, s.stratum, of) >= of.threshold for scores, of in ((s.raw, band), (raw, own))]
+    low, high = difference_interval(flags[0][nuisance], flags[1][nuisance], s.caller[nuisance], seed=s.seed)
+    innocent, callers = s.rows & ~s.judged.nuisance, len(np.unique(s.caller[nuisance]))
+    false, others = (int(flag[innocent].sum()) for flag in flags)
+    allowed = max(float(others), band.certificate.target * int(innocent.sum()))
+    return {
+        "rate": float(flags[0][nuisance].mean() - flags[1][nuisance].mean()),
+        "low": low,
+        "high": high,
+        "callers": callers,
+        "better": bool(low > 0 and callers >= FEWEST_CALLERS and false <= allowed),
     }
 
 

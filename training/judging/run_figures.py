@@ -16,7 +16,7 @@ from callsieve.training.oversight.log.payload_types import GateEntry
 from .calls_made import Bucket, SliceReliability
 from .class_figures import ClassFigures
 from .evasions import Evasion
-from .figures import Catch, Headline, Headlines, Point, Rate
+from .figures import Catch, Gain, Headline, Headlines, Point, Rate
 from .headline import BandFigures, DetectionCurve, FolderFigures, Outcomes
 from .leak_probes import LeakProbes
 from .metrics import Histogram, NearCaller, PrecisionAtPrior, Ranking, Reliability, Slice
@@ -152,7 +152,8 @@ class Judgement(ScoreFigures):
     several folders certified the model. `feeds` has the poorer records by the name of the feed. `covered`: from all
     calls to those that judge, by evidence; {} with a truth. `too_few`: what is missing for a certificate.
     `odd_records`: signs that records were read in a wrong way, a sentence each. `data_curve` is None unless the
-    training had the option.
+    training had the option. `gain` is over the shipped model; None without it, as in an adaptation, which stands
+    beside its base.
     """
 
     model: ModelFigures
@@ -170,6 +171,7 @@ class Judgement(ScoreFigures):
     too_few: TooFew | None
     odd_records: list[str]
     data_curve: DataCurve | None
+    gain: Gain | None
 
 
 class Summary(TypedDict):

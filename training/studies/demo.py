@@ -25,6 +25,7 @@ from callsieve.training.adapt.network import score_network
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.data.sources import sources_of
 from callsieve.training.judging.evaluate import evaluate
+from callsieve.training.judging.judge import SHIPPED
 from callsieve.training.judging.run_figures import RecordedRun
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.folds import assign_folds
@@ -42,7 +43,7 @@ from .simulated import new_key, simulated
 if TYPE_CHECKING:
     from callsieve.training.judging.evaluate import EvaluationFigures
 
-SHIPPED, ADAPTED = "the shipped model", "the shipped model, adapted to this world"
+ADAPTED = "the shipped model, adapted to this world"
 ADAPTED_ON = 300_000  # random calls, so that the demonstration stays short
 NUISANCE_FROM = 0.1  # share of nuisance among its calls from which a check calls a number nuisance; of a relay few are
 

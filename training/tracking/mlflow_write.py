@@ -41,7 +41,7 @@ SEARCHES = " searches"  # an experiment of its own: a trial is not a run that ma
 MODEL = "callsieve"
 OF_VERSION = ("certified", "data_sha256", "gates", "model_id")  # tags of a run that its version has, too
 ARTIFACT = "model"  # of a run, which is registered: runs:/ID/model
-ALIAS = "candidate"  # the newest run
+ALIAS = "candidate"  # the newest run whose model may be promoted
 CHAMPION = "champion"  # the promoted one
 PLACES = (
     ("experiments", "artifact_location"),
@@ -148,8 +148,9 @@ def write_run(
     registered: str = MODEL,
     curves: Mapping[str, Sequence[float]] | None = None,
     kind: str = "",
+    candidate: bool = True,
 ) -> TrackedRun:
-    """Writes one finished run and registers its model under the alias "candidate".
+    """Writes one finished run and registers its model, under the alias "candidate" unless that is not wanted.
 
     Args:
         uri: address of the tracking store.
@@ -164,6 +165,7 @@ def write_run(
         registered: name under which the artifact is registered.
         curves: metrics with a value for each iteration.
         kind: end of the experiment's name, for runs that are no training with an entry in an audit log.
+        candidate: whether the alias moves to the model.
     Returns: the run id and the version of the registered model, "" without a model.
     """
     with quiet():
@@ -185,7 +187,7 @@ def write_run(
             client.set_terminated(run.run_id, "FAILED")
             raise
         client.set_terminated(run.run_id)
-        version = register(client, run.run_id, registered) if model is not None else ""
+        version = register(client, run.run_id, registered, candidate=candidate) if model is not None else ""
     return {"run": run.run_id, "version": version}
 
 
@@ -323,8 +325,8 @@ def dataset_input(name: str, entry: DatasetEntry) -> DatasetInput:
     )
 
 
-def register(client: MlflowClient, run: str, name: str = MODEL) -> str:
-    """Registers the run's model as the next version, and names it the candidate.
+def register(client: MlflowClient, run: str, name: str = MODEL, *, candidate: bool = True) -> str:
+    """Registers the run's model as the next version, and names it the candidate if it is one.
 
     The version has the run's description, and as tags its name, its user, and those that say what it is.
     """
@@ -343,7 +345,8 @@ def register(client: MlflowClient, run: str, name: str = MODEL) -> str:
         tags=named | tags,
         description=recorded.data.tags.get(NOTE),
     )
-    client.set_registered_model_alias(name, ALIAS, version.version)
+    if candidate:
+        client.set_registered_model_alias(name, ALIAS, version.version)
     return str(version.version)
 
 

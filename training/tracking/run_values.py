@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from callsieve.serving.bundle.signing import SIGNER
+from callsieve.training.judging.judge import is_candidate
 from callsieve.training.judging.run_figures import DatasetEntry, RunFigures, TrackedRun
 from callsieve.training.language import language
 from callsieve.training.model.fit import lightgbm_parameters
@@ -20,7 +21,7 @@ from callsieve.training.reports.headline_list import AT_MOST, CAUGHT, flagged, h
 from callsieve.training.reports.wording import by_organisation, in_markdown, one_in
 
 from .mlflow_model import save_model
-from .mlflow_write import LOG, write_run
+from .mlflow_write import ALIAS, LOG, write_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ def track_run(place: RunPaths, run: FinishedRun) -> TrackedRun:
         files=files | {"report": folder / "report.html"},
         model=partial(save_model, folder / "bundle", signer=folder / SIGNER) if (folder / "bundle").exists() else None,
         curves=run.curves,
+        candidate=is_candidate(figures),
     )
 
 
@@ -99,6 +101,7 @@ def run_tags(figures: RunFigures) -> dict[str, str]:
         "model_id": figures["model"]["id"],
         "source_sha256": source_hash(),
         "certified": str(figures["headline"]["model"]["certified"]).lower(),
+        ALIAS: str(is_candidate(figures)).lower(),
         "gates": f"refused by {', '.join(refused)}" if (refused := figures["gates"]["refused"]) else "passed",
         **{f"version.{name}": version for name, version in versions().items() if name != "source"},
         **({"base_model_id": adapted["base"], "base_learnt": adapted["learnt"]} if adapted else {}),
@@ -128,7 +131,16 @@ def description(figures: RunFigures) -> str:
 def run_metrics(figures: RunFigures) -> dict[str, float]:
     """Returns the metrics of a run in MLflow, which gates refer to: its headline, its slices and its looks."""
     looks = {"test_fold_touches": float(figures["gates"]["touches"] or 0)}
-    return headline_metrics(figures) | slice_metrics(figures) | adaptation_metrics(figures) | looks
+    of_parts = slice_metrics(figures) | adaptation_metrics(figures) | gain_metrics(figures)
+    return headline_metrics(figures) | of_parts | looks
+
+
+def gain_metrics(figures: RunFigures) -> dict[str, float]:
+    """Returns what a training catches more than the shipped model, and whether it is better; an adaptation passes."""
+    gain = figures["gain"]
+    values = {} if gain is None else {"shipped/gain": gain["rate"], "shipped/gain_low": gain["low"]}
+    known = {name: value for name, value in values.items() if value is not None}
+    return known | {"better_than_shipped": float(is_candidate(figures))}
 
 
 def adaptation_metrics(figures: RunFigures) -> dict[str, float]:

@@ -30,6 +30,7 @@ PASSING_METRICS = {
     "model_benign_error_bound": 9e-5,
     "model_catch_by_call_low": 0.7,
     "model_detection_median": 4.0,
+    "better_than_shipped": 1.0,
     "test_fold_touches": 1.0,
 }
 PERIOD = "1..2"

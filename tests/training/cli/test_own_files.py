@@ -260,8 +260,8 @@ def test_own_files_become_a_folder_that_other_commands_read(run_command, command
     talked = written["DURATION"].iloc[calls["call"] - 2]
     assert calls["talk"].fillna(0).tolist() == (1000 * talked).tolist() and calls["call"].is_unique
     assert len(calls) > 0.99 * len(written)  # the others are repeated records
-    code, out, err = run_command("train", "--data", tmp_path / "month", "--dry-run", "--json")
-    assert not json.loads(out)["too_small"], err
+    _, out, err = run_command("train", "--data", tmp_path / "month", "--dry-run", "--json")
+    assert json.loads(out)["folds"]["train"]["nuisance"]["groups"], err
     assert "expected a new or empty folder" in command_error(*words)
 
 

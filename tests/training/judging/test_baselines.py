@@ -1,15 +1,19 @@
 """The baselines use the labels and the target of the model."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
+from msgspec import structs
 from sklearn.linear_model import LogisticRegression
 
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.records import NUMBER_CLASSES
 from callsieve.training.judging.baselines import COUNTERS, log_odds, logistic
-from callsieve.training.judging.judge import judged_calls
+from callsieve.training.judging.judge import SHIPPED, gain_on, judged_calls
 from callsieve.training.model.fit import NO_CV_FOLD
+from tests.support import real_bundle
 
 CALLER_CLASS = "call_caller_class"
 CLASS = NAMES.index(CALLER_CLASS)
@@ -109,7 +113,38 @@ def test_all_baselines_are_judged_on_the_same_calls_and_target(training_run):
     _, figures = training_run
     by_way = {**figures["headline"], **figures["baselines"]}
     baselines = ["logistic regression", "number class", "five counters", "reputation list"]
-    assert list(by_way) == ["model", "policy", "rule", *baselines]
+    assert list(by_way) == ["model", "policy", "rule", *baselines, SHIPPED]
     assert len({entry["benign_calls"] for entry in by_way.values()}) == 1
     assert {entry["target"] for entry in by_way.values()} == {1e-4}
     assert all(0 <= entry["catch"]["call"]["rate"] <= 1 for entry in by_way.values())
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "callers", "false", "better"),
+    [
+        (0.9, 0.6, 40, 0, True),
+        (0.9, 0.6, 40, 1, False),  # an innocent call more than the shipped model and the target allow
+        (0.9, 0.6, 20, 0, False),  # too few callers to show a difference
+        (0.6, 0.6, 40, 0, False),
+        (0.3, 0.6, 40, 0, False),
+    ],
+)
+def test_a_better_model_catches_more_than_the_shipped_one_at_no_more_errors(own, others, callers, false, better):
+    """Ten calls of each nuisance caller and 100 innocent ones have scores set by hand."""
+    nuisance = np.repeat([True, False], [10 * callers, 100])
+    caller = np.r_[np.repeat(np.arange(callers), 10), np.arange(100) + callers]
+    nth = np.r_[np.tile(np.arange(10), callers), np.arange(100)]
+    raw, other = (np.where(nuisance & (nth < 10 * share), 1.0, -1.0) for share in (own, others))
+    raw[10 * callers : 10 * callers + false] = 1.0
+    band = structs.replace(real_bundle.card().thresholds[0], threshold=0.0, raised={}, abstains=())
+    calls = SimpleNamespace(
+        rows=np.ones(len(raw), dtype=bool),
+        judged=SimpleNamespace(nuisance=nuisance),
+        stratum=np.zeros(len(raw), dtype=np.int8),
+        caller=caller,
+        raw=raw,
+        seed=0,
+    )
+    gain = gain_on(calls, band, other, band)
+    assert gain["better"] is better and gain["callers"] == callers
+    assert gain["rate"] == pytest.approx(own - others) and gain["low"] - 1e-9 <= gain["rate"] <= gain["high"] + 1e-9

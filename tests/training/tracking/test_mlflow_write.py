@@ -80,7 +80,12 @@ def test_parameters_metrics_and_tags_are_recorded(recorded_run):
     curve = client.get_metric_history(run.info.run_id, "loss on held-out folds")
     assert [point.step for point in curve] == list(range(1, len(curve) + 1)) and len(curve) > 10
     assert metrics.pop("loss on held-out folds") == curve[-1].value < curve[0].value
-    assert metrics == pytest.approx(headline_metrics(figures) | slices | {"test_fold_touches": 1.0})
+    gain = {
+        "shipped/gain": figures["gain"]["rate"],
+        "shipped/gain_low": figures["gain"]["low"],
+        "better_than_shipped": 0.0,
+    }
+    assert metrics == pytest.approx(headline_metrics(figures) | slices | gain | {"test_fold_touches": 1.0})
     assert len([name for name in run.data.metrics if "/" not in name]) <= 15
     assert run.info.run_name.endswith(figures["model"]["id"][:6])
     described = client.get_model_version(mlflow_write.MODEL, figures["tracking"]["version"])
@@ -132,8 +137,8 @@ def test_mlflow_does_not_show_pages_for_language_models(recorded_run):
 
 def test_the_model_of_a_run_holds_the_signed_bundle(recorded_run, training_run, tmp_path):
     client, run, figures = recorded_run
-    version = client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS)
-    assert (str(version.version), version.run_id) == (figures["tracking"]["version"], run.info.run_id)
+    version = client.get_model_version(mlflow_write.MODEL, figures["tracking"]["version"])
+    assert version.run_id == run.info.run_id and not version.aliases  # not better than the shipped model: no candidate
     local = client.download_artifacts(run.info.run_id, "model/bundle", str(tmp_path))
     bundle = load(local, [read_public_key(training_run[0] / "signer.pub")])
     assert bundle.model_id == figures["model"]["id"]
@@ -157,7 +162,7 @@ def test_figures_and_pages_are_artifacts(recorded_run, tmp_path):
     assert versions["decisive"]["lightgbm"] == versions["installed"]["lightgbm"] == version("lightgbm")
     baselines = rows_of(run_file(client, run, "tables/baselines.csv", tmp_path))
     both = figures["headline"] | figures["baselines"]
-    assert [row["way"] for row in baselines] == list(both) and len(baselines) == 7
+    assert [row["way"] for row in baselines] == list(both) and len(baselines) == 8
     for row in baselines:
         head = both[row["way"]]
         assert [float(row[f"bootstrap.{end}"]) for end in ("low", "high")] == head["bootstrap"]
@@ -208,6 +213,7 @@ def test_two_records_are_two_versions_and_the_alias_moves(store):
     assert client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS).run_id == second["run"]
     assert client.get_run(first["run"]).info.run_name == "one"
 
+    assert record(store, candidate=False)["version"] == "3"
     nothing = record(store, model=None)
     assert nothing["version"] == ""
     assert client.get_model_version_by_alias(mlflow_write.MODEL, mlflow_write.ALIAS).run_id == second["run"]

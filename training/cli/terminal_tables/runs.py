@@ -10,11 +10,13 @@ from callsieve.serving.bundle.signing import SIGNER
 from callsieve.serving.cli.console import note, say, show_table
 from callsieve.training.adapt.answers import SHEET
 from callsieve.training.judging.detection import QUANTILES, SOON
+from callsieve.training.judging.judge import SHIPPED
 from callsieve.training.oversight.log.looks import in_words
 from callsieve.training.preflight import KINDS
 from callsieve.training.reports import before_after as compared
 from callsieve.training.reports import headline_list as measure
 from callsieve.training.reports.check_page import PAGE
+from callsieve.training.reports.next_steps import not_better
 from callsieve.training.reports.wording import interval, missing, rule_in_words, share, until
 
 if TYPE_CHECKING:
@@ -43,11 +45,14 @@ def training(figures: RecordedRun, folder: Path) -> None:
     numbers = "of numbers that first called after the training, of groups unseen in training"
     if figures["adapted"]:
         numbers = "of numbers that first called after the first 7 days"
-    headline(figures, numbers, refused=bool(figures["gates"]["refused"]))
+    shipped = figures["baselines"].get(SHIPPED)
+    headline(figures, numbers, refused=bool(figures["gates"]["refused"]), shipped=shipped)
     for sign in figures["odd_records"]:
         say(f"warning: {sign}")
     if figures["adapted"]:
         before_and_after(figures, figures["adapted"])
+    if sentence := not_better(figures):
+        say(sentence)
     covered(figures["covered"], figures["too_few"])
     if figures["by_folder"]:
         by_folder(figures["by_folder"])
@@ -87,6 +92,8 @@ def preflight(counts: Preflight) -> None:
     ]
     columns = ("fold", "days", "innocent calls", "groups", "nuisance calls", "groups")
     show_table(f"{counts['calls']:,} calls of {counts['days']} days, {counts['groups']:,} groups", columns, rows)
+    groups = counts["folds"]["train"]["nuisance"]["groups"]
+    say(f"independent nuisance groups to learn from: {groups:,}; needed: {counts['needed']:,}")
     covered(counts["covered"], counts["too_few"])
     for sign in counts["odd_records"]:
         say(f"warning: {sign}")
@@ -138,23 +145,26 @@ def demo(figures: RecordedRun, ready: Sequence[str], folder: Path) -> None:
         say(f"next     {command}")
 
 
-def headline(figures: RecordedRun | EvaluationFigures, numbers: str, *, refused: bool = False) -> None:
+def headline(
+    figures: RecordedRun | EvaluationFigures, numbers: str, *, refused: bool = False, shipped: Headline | None = None
+) -> None:
     """Prints false positives with their bound, catch rates and calls to detection: of the model alone, of the whole
     policy, and of the best fixed rule.
 
     Args:
         numbers: the numbers whose calls to detection are counted, in words.
         refused: whether a gate refuses the model.
+        shipped: the headline of the shipped model on the same calls; None leaves it out.
     """
     policy, rule = figures["headline"]["policy"], figures["headline"]["rule"]
-    sides: tuple[Headline, ...] = (figures["headline"]["model"], policy, rule)
+    beside = [] if shipped is None else [shipped]
+    sides: tuple[Headline, ...] = (figures["headline"]["model"], policy, *beside, rule)
     rows = measure.rows(measure.HEADLINE, sides)
     rows[measure.HEADLINE.index(measure.CERTIFIED)][1] += REFUSED if refused else ""
     data = figures["data"]
     title = f"{data['calls']:,} calls; evaluated on {data['judged_on']} ({data['source']})"
-    show_table(
-        title, ("", "model alone", f"with the rules of policy {policy['policy']}", rule_in_words(rule["rule"])), rows
-    )
+    ways = ("model alone", f"with the rules of policy {policy['policy']}", *[SHIPPED] * len(beside))
+    show_table(title, ("", *ways, rule_in_words(rule["rule"])), rows)
     if figures["attacks"]:
         buckets(figures["buckets"])
     if len(figures["attacks"]) > 1:  # without known evasions there is one row, which repeats the headline

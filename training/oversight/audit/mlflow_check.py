@@ -235,11 +235,14 @@ def aliases(content: Content) -> dict[str, str | None]:
 
     An alias whose last move is in an erased or incomplete entry is left out.
     """
-    of_runs = {index: run["version"] for index, run in content.runs.items()}
+    of_runs = {
+        index: run["version"] if run["record"]["tag"].get(mlflow_write.ALIAS) != "false" else ""
+        for index, run in content.runs.items()
+    }
     of_moves = {index: str(move.get("version")) for index, move in content.moves.items()}
     expected: dict[str, str | None] = {}
     for alias, kinds, versions in ((mlflow_write.ALIAS, ("run",), of_runs), (mlflow_write.CHAMPION, MOVES, of_moves)):
-        # A run without a bundle moves no alias.
+        # A run without a bundle, or whose model is no candidate, moves no alias.
         movers = [e.index for e in content.entries if e.kind in kinds and versions.get(e.index) != ""]
         if not movers or movers[-1] in versions:
             expected[alias] = versions[movers[-1]] if movers else None

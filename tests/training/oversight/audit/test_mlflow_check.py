@@ -278,6 +278,8 @@ def test_no_path_of_a_program_is_recorded(store):
 
 def test_an_alias_that_an_erased_entry_moved_last_may_point_anywhere():
     first, last = (SimpleNamespace(index=index, kind="run") for index in range(2))
-    runs = {0: {"version": "1"}}
+    runs = {0: {"version": "1", "record": {"tag": {}}}}
     assert aliases(Content([first, last], runs=runs)) == {mlflow_write.CHAMPION: None}
     assert aliases(Content([first], runs=runs)) == {mlflow_write.CHAMPION: None, mlflow_write.ALIAS: "1"}
+    runs[0]["record"]["tag"] = {mlflow_write.ALIAS: "false"}  # no better than the shipped model
+    assert aliases(Content([first], runs=runs)) == {mlflow_write.CHAMPION: None, mlflow_write.ALIAS: None}

@@ -378,12 +378,12 @@ def test_the_interval_equals_that_of_a_caller_bootstrap():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('version = "2"', "version = 2", "version: expected a text, got 2"),
+        ('version = "3"', "version = 3", "version: expected a text, got 3"),
         ("at_most = 1e-4", "", r"gate\[0\]: expected at_most or at_least"),
         ("at_most = 1e-4", 'at_most = "low"', r"gate\[0\]\.at_most: expected a number or null, got 'low'"),
         ("at_most = 1e-4", "most = 1", r"gate\[0\]: unknown key 'most', expected metric, means, at_most"),
         ("needed = 2", "needed = 0", "approvals.needed: expected a whole number >= 1 and <= 100, got 0"),
-        ('means = "how', 'mean = "how', r"gate\[3\]: unknown key 'mean', expected metric, means, at_most"),
+        ('means = "how', 'mean = "how', r"gate\[4\]: unknown key 'mean', expected metric, means, at_most"),
         ("keys = {}", "keys = []", "approvals.keys: expected a table"),
         ("keys = {}", "keys = { a = 1 }", r"approvals\.keys\.a: expected a text or a list, got 1"),
         ("keys = {}", 'keys = { a = ["abc", 1] }', r"approvals\.keys\.a\[1\]: expected a text, got 1"),
