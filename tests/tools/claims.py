@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from callsieve.training.judging.judge import SHIPPED as SHIPPED_MODEL
 from callsieve.training.reports.wording import between, until
 from callsieve.training.studies.demo import ADAPTED as ADAPTED_MODEL
-from callsieve.training.studies.demo import SHIPPED as SHIPPED_MODEL
 
 from . import speed_figures
 

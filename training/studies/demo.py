@@ -25,7 +25,6 @@ from callsieve.training.adapt.network import score_network
 from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.data.sources import sources_of
 from callsieve.training.judging.evaluate import evaluate
-from callsieve.training.judging.judge import SHIPPED
 from callsieve.training.judging.run_figures import RecordedRun
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.folds import assign_folds
@@ -71,7 +70,7 @@ def run_demo(
     give_back()
     today = datetime.now(UTC).date().isoformat()  # the days of the world are past, and an expired bundle shows nothing
     settings = Settings(seed=seed, threads=threads, valid_from=today)
-    others = {SHIPPED: Scorer.load()}
+    others = {}
     if full:
         part["shipped"]("adapt", 0.0)
         others[ADAPTED] = adapted_bundle(dataset, settings, folder / "adapted")
