@@ -51,7 +51,6 @@ from .tracking.build_provenance import write_provenance
 from .tracking.mlflow_write import attach_file
 from .tracking.record import JUDGED, adaptation_round, dataset_entries, write_judged, write_record
 from .tracking.run_values import FinishedRun, run_metrics, track_run
-from .tracking.system_metrics import system_metrics
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -118,11 +117,10 @@ def record_training(
     looks = Looks(Ledger(place.log, key, gates), settings, folder, adaptation)
 
     counted = [looks.counted(source) for source in sources]
-    with system_metrics() as system:
-        if adaptation is None:
-            trained, adapted = train(counted, settings, progress, curve=curve), None
-        else:
-            trained, adapted = adapt(counted, settings, adaptation, progress)
+    if adaptation is None:
+        trained, adapted = train(counted, settings, progress, curve=curve), None
+    else:
+        trained, adapted = adapt(counted, settings, adaptation, progress)
     leak_probes = check_for_leaks(trained)
     give_back()
     judged = judge(trained, policy_actions(trained), source, others)
@@ -157,7 +155,7 @@ def record_training(
     results = gates.results(run_metrics(figures))
     figures["gates"]["refused"] = [str(gate["metric"]) for gate in results if not gate["passed"]]
     figures["gates"]["owner"] = gates.owner[0] if gates.owner else ""
-    curves = {"loss on held-out folds": figures["learning_curve"], **catch_by_amount(figures), **system}
+    curves = {"loss on held-out folds": figures["learning_curve"], **catch_by_amount(figures)}
     datasets = dataset_entries(trained, source, adaptation)
     run = FinishedRun(folder, settings, figures, datasets, curves, made_by, began)
     write_record(run, gates.data)
