@@ -1,4 +1,4 @@
-"""The commands of the audit log: verify, witness, checkpoint, show, attempts, note, erase, prove, page."""
+"""The commands of the audit log: verify, checkpoint, show, attempts, note, erase, prove, page."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from callsieve.features.files.atomic import write_new
-from callsieve.serving.bundle.signing import read_signing_key
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import Lang, SigningKey, TrackingUri, Why
+from callsieve.serving.cli.options import Lang, TrackingUri, Why
 from callsieve.training.language import gettext, language
 from callsieve.training.oversight.audit import anchors
 from callsieve.training.oversight.log import audit_log
@@ -34,7 +33,7 @@ class AnchorOptions:
         list[Path] | None, typer.Option(help="Signed head of the log, stored outside it; repeat for several.")
     ] = None
     witness: Annotated[
-        list[Path] | None, typer.Option(help="File of `audit witness`, or cosigned checkpoint; repeat for several.")
+        list[Path] | None, typer.Option(help="Checkpoint that a witness has cosigned; repeat for several.")
     ] = None
     witness_key: Annotated[
         Path | None, typer.Option("--witness-key", help="Public key (PEM or C2SP) of the witness.")
@@ -76,22 +75,6 @@ def verify(
         notes = (gettext("note: %(note)s", note=note) for note in result.notes)
         lines = [str(line) for line in (result.anchor, *result.faults, *notes, summary)]
     return Result(result.to_json(), lines, failed=bool(result.faults))
-
-
-def witness(
-    out: Annotated[Path, typer.Option("--out", help="New file for the statement; keep it outside the log.")],
-    signing_key: SigningKey,
-    folder: RunOptions,
-) -> Result:
-    """Sign the newest head of a log and the time, as a witness: later changes of these entries are detected.
-
-    Next: callsieve audit verify --head.
-
-    Example: callsieve audit witness --signing-key witness.key --out witness.json
-    """
-    head = anchors.witness(folder.log, read_signing_key(signing_key), out)
-    facts = {"entries": head.size, "root": head.root, "out": str(out)}
-    return Result(facts, f"{out}: {head.size} entries, root {head.root}")
 
 
 @console.private

@@ -76,7 +76,6 @@ TABLE = {
         "model replay": "training.cli.model_commands:replay",
         "audit verify": "training.cli.audit_commands:verify",
         "audit checkpoint": "training.cli.audit_commands:checkpoint",
-        "audit witness": "training.cli.audit_commands:witness",
         "audit show": "training.cli.audit_commands:show",
         "audit attempts": "training.cli.audit_commands:attempts",
         "audit note": "training.cli.audit_commands:note",

@@ -242,7 +242,6 @@ def test_progress_shows_rate_and_remaining_time(monkeypatch):
 # Commands that return at once, run until they are stopped, or read one file or store line by line.
 WITHOUT_PROGRESS = {
     "audit attempts", "audit checkpoint", "audit erase", "audit note", "audit page", "audit prove", "audit show",
-    "audit witness",
     "cases appeal", "cases decide", "cases exclusions", "cases list", "cases notice", "cases end-clearance",
     "cases replay", "cases serve",
     "cases show", "cases watch", "govern complaints enter", "govern complaints list", "govern complaints status",

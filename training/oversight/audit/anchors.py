@@ -1,7 +1,7 @@
-"""Anchors of a verification: keys, heads and statements of witnesses that were stored outside the log.
+"""Anchors of a verification: keys, heads and cosigned checkpoints that were stored outside the log.
 
-A witness is a person or service with a key of its own. It signs the head of a log with the moment, and keeps or
-publishes the file. The holder of the log's key can then no longer rewrite or backdate what was witnessed.
+A witness is a service with a key of its own. It cosigns a checkpoint of a log with the moment (C2SP). The holder of the
+log's key can then no longer rewrite or backdate the entries below the checkpoint.
 """
 
 from __future__ import annotations
@@ -10,21 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from msgspec import to_builtins
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from callsieve.features.files.atomic import write_new
-from callsieve.features.files.dates import utc_text
-from callsieve.features.files.decode import Record, json_as
-from callsieve.features.files.strict_json import encode
-from callsieve.serving.bundle.signing import key_id, read_public_key, sign, verify_signature
+from callsieve.serving.bundle.signing import key_id, read_public_key
 from callsieve.training.language import gettext, phrase
-from callsieve.training.oversight.log.audit_log import HEAD, read_head
 from callsieve.training.oversight.log.entry import Head
 
-from .checkpoint import PREFIX, read_cosigned, read_witness_key
+from .checkpoint import read_cosigned, read_witness_key
 from .content import Fault
 from .log_check import Line
 
@@ -32,24 +25,9 @@ NO_LEAF = "0" * 64  # a checkpoint has only size and root
 SLACK = timedelta(minutes=5)  # between the clocks of a witness and of a log
 
 
-class Statement(Record, frozen=True):
-    """The statement that a witness signs: a head of a log, and the moment at which the witness saw it."""
-
-    kind: Literal["callsieve witness"]
-    head: Head
-    at: str
-
-
-class _Signed(Record, frozen=True):
-    """The content of a witness's file."""
-
-    statement: Statement
-    signature: str
-
-
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """A signed head that a witness saw at a moment; `name` is that of the file."""
+    """A checkpoint that a witness cosigned at a moment; `name` is that of the file."""
 
     name: str
     at: str
@@ -63,7 +41,7 @@ class Anchors:
     Attributes:
         trust: public key that must have signed the log; by default the log's own, which its operator could replace.
         heads: signed heads of the log.
-        witnesses: statements of a witness, or checkpoints that it has cosigned (C2SP).
+        witnesses: checkpoints that a witness has cosigned (C2SP).
         witness_key: public key of that witness.
         gates_key: public key of the owner of the gates.
     """
@@ -79,7 +57,7 @@ class Anchors:
         return key_id(read_public_key(self.gates_key)) if self.gates_key else ""
 
     def read_witnesses(self, log_key: Ed25519PublicKey) -> tuple[list[Witness], list[Fault]]:
-        """Returns the statements of the witness, and a fault for each file that is none.
+        """Returns the cosigned checkpoints, and a fault for each file that is none.
 
         Raises:
             ValueError: if the key of the witness is missing, or is that of the log.
@@ -99,20 +77,6 @@ class Anchors:
                 what = gettext("not a statement of the witness: %(error)s", error=phrase(str(error)))
                 faults.append(Fault(path.name, what))
         return seen, faults
-
-
-def witness(log: Path, key: Ed25519PrivateKey, path: Path) -> Head:
-    """Signs the newest head of a log with the moment into a new file; returns the head.
-
-    Raises:
-        FileExistsError: if the file exists.
-        ValueError: if the log has no head.
-    """
-    head = read_head(log / HEAD)
-    statement = Statement("callsieve witness", head, utc_text())
-    signed = to_builtins(statement)
-    write_new(path, encode({"statement": signed, "signature": sign(encode(signed), key).decode().strip()}))
-    return head
 
 
 def witness_faults(witnesses: Sequence[Witness], lines: Sequence[Line]) -> list[Fault]:
@@ -156,12 +120,5 @@ def anchor(anchors: Anchors, key: str, witnesses: Sequence[Witness]) -> str:
 
 
 def _witness(path: Path, public: Ed25519PublicKey, log_key: Ed25519PublicKey) -> Witness:
-    data = path.read_bytes()
-    if data.startswith(PREFIX.encode()):
-        size, root, at = read_cosigned(data.decode(), public, log_key)
-        return Witness(path.name, at, Head(size, root, NO_LEAF, "of the checkpoint"))
-    content = json_as(_Signed, data, "")
-    statement = content.statement
-    verify_signature(encode(to_builtins(statement)), content.signature.encode() + b"\n", [public])
-    statement.head.check(log_key)
-    return Witness(path.name, statement.at, statement.head)
+    size, root, at = read_cosigned(path.read_text(encoding="utf-8"), public, log_key)
+    return Witness(path.name, at, Head(size, root, NO_LEAF, "of the checkpoint"))

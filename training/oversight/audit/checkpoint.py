@@ -19,7 +19,7 @@ from callsieve.serving.bundle.signing import key_id, read_public_key
 from callsieve.training.oversight.log import audit_log
 from callsieve.training.oversight.log.merkle import consistency_proof
 
-PREFIX = "callsieve/"  # of the name of each log
+_PREFIX = "callsieve/"  # of the name of each log
 _DASH = "\u2014 "  # begins a line with a signature
 _ED25519, _COSIGNATURE = 1, 4  # types of signatures
 
@@ -49,8 +49,8 @@ def checkpoint(log: Path, key: Ed25519PrivateKey, since: int = 0) -> Checkpoint:
     Raises:
         ValueError: if the key is not that of the log, or the log is shorter than `since`.
     """
-    name = PREFIX + key_id(read_public_key(log / audit_log.PUBLIC_KEY))
-    if name != PREFIX + key_id(key.public_key()):
+    name = _PREFIX + key_id(read_public_key(log / audit_log.PUBLIC_KEY))
+    if name != _PREFIX + key_id(key.public_key()):
         raise ValueError(f"{log}: the log is signed by another key, got {key_id(key.public_key())}")
     entries = audit_log.read(log)
     head = entries[-1].head
@@ -80,7 +80,7 @@ def read_cosigned(note: str, witness: Ed25519PublicKey, log_key: Ed25519PublicKe
     except ValueError:
         raise ValueError("expected a checkpoint of C2SP") from None
     own = [value[4:] for signer, value in signed if value[:4] == _key_hash(signer, _ED25519, log_key)]
-    if name != PREFIX + key_id(log_key) or not any(_fits(log_key, value, text.encode()) for value in own):
+    if name != _PREFIX + key_id(log_key) or not any(_fits(log_key, value, text.encode()) for value in own):
         raise ValueError(f"key {key_id(log_key)} of the log has not signed this checkpoint")
     for signer, value in signed:
         at = int.from_bytes(value[4:12], "big")

@@ -1,22 +1,19 @@
-"""Statements of a witness: they date the entries of a log, and only the witness's own key makes them."""
+"""Checkpoints of a witness: they date the entries of a log, and only the witness's own key cosigns them."""
 
 import base64
 import hashlib
-import json
 import shutil
-from datetime import datetime
 
 import pytest
 
 from callsieve.serving.bundle.signing import write_public_key
-from callsieve.training.oversight.audit import anchors
-from callsieve.training.oversight.audit.anchors import Anchors, witness
+from callsieve.training.oversight.audit.anchors import Anchors
 from callsieve.training.oversight.audit.checkpoint import checkpoint
 from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.log import audit_log
 from callsieve.training.oversight.log.audit_log import append
-from callsieve.training.oversight.log.entry import encode
 from tests.support import small_bundle as small
+from tests.support.audit_notes import checkpoint_of, cosign, line_of
 from tests.support.trainings import recorded_run
 
 DAY_BEFORE, DAY, DAY_AFTER = (f"2026-03-0{day}T12:00:00Z" for day in (1, 2, 3))
@@ -32,13 +29,10 @@ def log(tmp_path, monkeypatch):
     return tmp_path / "audit"
 
 
-def statement(log, at, size):
-    """Writes what a witness says of the first entries of a log at a moment."""
-    path = log.parent / f"{at[:10]}_{size}.json"
-    head = audit_log.read(log)[size - 1].head
-    value = anchors.to_builtins(anchors.Statement("callsieve witness", head, at))
-    signature = anchors.sign(anchors.encode(value), recorded_run.WITNESS).decode().strip()
-    path.write_bytes(anchors.encode({"statement": value, "signature": signature}))
+def cosigned(log, at, size):
+    """Writes a checkpoint of the first entries of a log, cosigned at a moment."""
+    path = log.parent / f"{at[:10]}_{size}.txt"
+    path.write_text(cosign(checkpoint_of(log, small.KEY, size), at)[0])
     return path
 
 
@@ -48,30 +42,15 @@ def faults(log, *witnesses):
 
 
 def test_a_witness_dates_the_entries_before_and_after_it(log):
-    assert faults(log, statement(log, DAY, 1)) == []
-    early = statement(log, DAY, 2)
+    assert faults(log, cosigned(log, DAY, 1)) == []
+    early = cosigned(log, DAY, 2)
     assert faults(log, early) == [f"entry 1: dated {DAY_AFTER}, but {early.name} of {DAY} has it"]
-    late = statement(log, "2026-03-04T12:00:00Z", 1)
+    late = cosigned(log, "2026-03-04T12:00:00Z", 1)
     assert faults(log, late) == [f"entry 1: dated {DAY_AFTER}, but {late.name} of 2026-03-04T12:00:00Z lacks it"]
 
 
-def test_a_statement_is_signed_by_the_witness_over_a_head_of_the_log(log, tmp_path):
-    path = tmp_path / "seen.json"
-    head = witness(log, recorded_run.WITNESS, path)
-    assert head.size == 2
-    signed = json.loads(path.read_bytes())
-    signed["statement"]["at"] = DAY
-    path.write_bytes(encode(signed))
-    assert "does not fit the signed file" in faults(log, path)[0]
-    other = tmp_path / "other.json"
-    witness(log, small.OTHER_KEY, other)
-    assert "which is not trusted" in faults(log, other)[0]
-    with pytest.raises(FileExistsError):
-        witness(log, recorded_run.WITNESS, other)
-
-
 def test_the_key_of_the_witness_is_known_and_not_the_logs(log, tmp_path):
-    path = statement(log, DAY, 1)
+    path = cosigned(log, DAY, 1)
     with pytest.raises(ValueError, match="--witness: expected --witness-key FILE, too"):
         verify(log, anchors=Anchors(witnesses=[path]))
     with pytest.raises(ValueError, match="signs the log, and cannot witness it"):
@@ -86,24 +65,6 @@ def test_an_entry_of_the_future_is_a_fault(log, monkeypatch):
     monkeypatch.setattr(audit_log, "_moment", lambda _before: "2999-01-01T00:00:00Z")
     append(log, "policy", {}, small.KEY)
     assert faults(log) == ["entry 2: dated 2999-01-01T00:00:00Z, in the future"]
-
-
-def line_of(name, kind, key, signature):
-    """A signature line of C2SP signed-note, written after its specification."""
-    public = key.public_key().public_bytes_raw()
-    digest = hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + public).digest()[:4]
-    return (
-        f"\u2014 {name} {base64.b64encode(digest + signature).decode()}\n",
-        f"{name}+{digest.hex()}+" + base64.b64encode(bytes([kind]) + public).decode(),
-    )
-
-
-def cosign(note, at, key=recorded_run.WITNESS, name="witness.example/w1"):
-    """The note with a cosignature/v1, as a stock witness gives it, and the witness's key as text."""
-    text, seconds = note.split("\n\n")[0] + "\n", int(datetime.fromisoformat(at).timestamp())
-    signature = key.sign(f"cosignature/v1\ntime {seconds}\n{text}".encode())
-    line, public = line_of(name, 4, key, seconds.to_bytes(8, "big") + signature)
-    return note + line, public
 
 
 def test_a_checkpoint_that_a_stock_witness_cosigned_anchors_the_log(log, tmp_path):

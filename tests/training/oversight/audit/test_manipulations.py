@@ -1,6 +1,6 @@
 """The table of manipulations of a record: `callsieve audit verify` names each, or it is listed as out of reach.
 
-`Anchor` files were stored elsewhere before the manipulation: public keys, a signed head, the statement of a witness.
+`Anchor` files were stored elsewhere before the manipulation: public keys, a signed head, a cosigned checkpoint.
 """
 
 import json
@@ -13,8 +13,8 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
+from callsieve.features.files.dates import utc_text
 from callsieve.serving.bundle.signing import SIGNING_KEY, key_id, write_public_key
-from callsieve.training.oversight.audit.anchors import witness
 from callsieve.training.oversight.audit.attempts import NO_RESULT, attempts
 from callsieve.training.oversight.audit.content import read_content
 from callsieve.training.oversight.audit.entry_check import run_faults
@@ -30,6 +30,7 @@ from callsieve.training.oversight.log.run_paths import RECORDED
 from callsieve.training.oversight.log.tickets import EXPORT, AccessControl, Act, sign_ticket
 from callsieve.training.tracking import mlflow_write
 from tests.support import small_bundle as small
+from tests.support.audit_notes import checkpoint_of, cosign
 from tests.support.keys import write_key
 from tests.support.paths import ROOT
 from tests.support.trainings import recorded_run
@@ -86,7 +87,8 @@ def original(empty_store, tmp_path_factory):
     shutil.copy(record.log / HEAD, record.elsewhere)
     write_public_key(recorded_run.OWNER.public_key(), record.elsewhere / "owner.pub")
     write_public_key(recorded_run.WITNESS.public_key(), record.elsewhere / "witness.pub")
-    witness(record.log, recorded_run.WITNESS, record.elsewhere / "witness.json")
+    note = checkpoint_of(record.log, small.KEY, len(read(record.log)))
+    (record.elsewhere / "checkpoint").write_text(cosign(note, utc_text())[0])
     shutil.copytree(record.folder, whole / "kept")
     return record
 
@@ -114,7 +116,7 @@ def verify(run_command):
         words = {
             TRUST: (TRUST, outside / "log.pub"),
             ON_HEAD: (ON_HEAD, outside / HEAD),
-            WITNESSED: (WITNESSED, outside / "witness.json", "--witness-key", outside / "witness.pub"),
+            WITNESSED: (WITNESSED, outside / "checkpoint", "--witness-key", outside / "witness.pub"),
             OWNED: (OWNED, outside / "owner.pub"),
         }
         chosen = [word for anchor in anchors for word in words[anchor]]
