@@ -120,7 +120,6 @@ EXTRAS = {
     "serving.cases.store=sqlalchemy": "cases",
     "training.tracking.mlflow_write=mlflow": "train",
     "training.tracking.mlflow_read=mlflow": "train",
-    "training.studies.search=optuna": "train",
     "training.tracking.onnx_export=onnxruntime": "onnx",
     "training.cli.command_table=typer": "train",
 }

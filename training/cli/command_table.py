@@ -35,7 +35,6 @@ TABLE = {
         "train": "training.cli.train_commands:train",
         "adapt": "training.cli.train_commands:adapt",
         "evaluate": "training.cli.compare_commands:evaluate",
-        "study search": "training.cli.study_commands:search",
         "study roll": "training.cli.study_commands:roll",
         "study decay": "training.cli.study_commands:decay",
         "study worlds": "training.cli.study_commands:worlds",

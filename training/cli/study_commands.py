@@ -1,10 +1,10 @@
-"""The commands `study search`, `roll`, `decay` and `worlds`: trainings to compare, or on many worlds."""
+"""The commands `study roll`, `decay` and `worlds`: trainings to compare, or on many worlds."""
 
 from __future__ import annotations
 
 import json as jsons
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,21 +15,19 @@ from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import (
     Data,
-    FeatureNames,
     GatesFile,
     LabelPolicyFile,
     Out,
     Seed,
     Size,
     Threads,
-    TrackingUri,
     ValidDays,
     ValidFrom,
 )
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.oversight.log.gates import read_gates
 from callsieve.training.oversight.log.looks import Ledger
-from callsieve.training.oversight.log.run_paths import log_folder, working_store
+from callsieve.training.oversight.log.run_paths import log_folder
 
 if TYPE_CHECKING:
     from callsieve.training.model.settings import Settings
@@ -73,49 +71,6 @@ class TrainingOptions:
 
         labels = read_label_policy(self.label_policy)
         return Settings(seed=self.seed, threads=self.threads, label_policy=labels)
-
-
-def search(
-    data: Data,
-    out: Annotated[
-        Path,
-        typer.Option("--out", help="Folder for search.db and parameters.toml; an unfinished search in it is resumed."),
-    ] = Path("callsieve-search"),
-    trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of a resumed search.")] = 60,
-    minutes: Annotated[
-        float, typer.Option(min=0.01, help="Minutes after which no trial starts; at least one runs.")
-    ] = 30.0,
-    only: FeatureNames = None,
-    tracking_uri: TrackingUri = None,
-    *,
-    training: TrainingOptions,
-) -> Result:
-    """Search for better LightGBM parameters on the training set; `train --parameters` uses them.
-
-    Next: callsieve train --parameters.
-
-    Example: callsieve study search --data world --minutes 30 --out search
-    """
-    from callsieve.serving.batch.vector_files import feature_names
-    from callsieve.training.data.dataset import read_dataset
-    from callsieve.training.studies.search import search as run
-
-    from .terminal_tables import studies
-
-    with console.progress("study search") as progress:
-        settings = replace(training.settings(), features=feature_names(only))
-        uri = tracking_uri or working_store()
-        result = run(
-            read_dataset(data),
-            settings,
-            out,
-            trials=trials,
-            minutes=minutes,
-            uri=uri,
-            source=str(data),
-            progress=progress,
-        )
-    return Result(result, lambda: studies.searched(result, out))
 
 
 def roll(

@@ -118,9 +118,7 @@ class TrainOptions(RecordOptions):
     """How a model is trained, signed and recorded."""
 
     only: FeatureNames = None
-    parameters: Annotated[
-        Path | None, typer.Option(help="LightGBM parameters (TOML), as `callsieve study search` writes them.")
-    ] = None
+    parameters: Annotated[Path | None, typer.Option(help="LightGBM parameters (TOML), such as num_leaves = 31.")] = None
     estimator: Annotated[
         str, typer.Option(help="Another classifier, as MODULE:NAME of a class or function that makes it.")
     ] = ""

@@ -1,4 +1,4 @@
-"""The settings of a training run, and files of fit parameters: a search writes them, a training reads them."""
+"""The settings of a training run, and files of fit parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from callsieve.features.catalogue import NAMES
-from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.dates import parse_day
 from callsieve.features.files.toml_file import read_toml
 from callsieve.training.data.label_policy import LabelPolicy, read_label_policy
@@ -167,9 +166,3 @@ def checked(parameters: Mapping[str, Parameter], where: str) -> dict[str, Parame
             number = "a whole number" if name in WHOLE else "a number"
             raise ValueError(f"{where}: {name}: expected {number} from {low:g} to {high:g}, got {value!r:.40}")
     return dict(parameters)
-
-
-def write_parameters(parameters: Mapping[str, Parameter], why: str, path: Path) -> None:
-    """Writes a file that `read_parameters` reads; `why` is a comment of one line."""
-    lines = [f"# {why}", *(f"{name} = {value!r}" for name, value in checked(parameters, str(path)).items())]
-    write_atomic(path, ("\n".join(lines) + "\n").encode())

@@ -37,7 +37,6 @@ EXPERIMENT = "callsieve"  # unless MLFLOW_EXPERIMENT_NAME names another
 USER, NOTE = "mlflow.user", "mlflow.note.content"  # tags that MLflow shows on the page of a run
 LOG = "audit_log"  # tag of a run: the log that has its entry
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # otherwise MLflow shows the pages for language models
-SEARCHES = " searches"  # an experiment of its own: a trial is not a run that may be promoted
 MODEL = "callsieve"
 OF_VERSION = ("certified", "data_sha256", "gates", "model_id")  # tags of a run that its version has, too
 ARTIFACT = "model"  # of a run, which is registered: runs:/ID/model
@@ -219,44 +218,6 @@ def new_run(
 def user() -> str:
     """Returns the name under which MLflow shows who made a run: MLFLOW_TRACKING_USERNAME, else the login name."""
     return os.environ.get("MLFLOW_TRACKING_USERNAME") or audit_log.user()
-
-
-def begin_search(
-    uri: str, artifacts: Path, name: str, made_by: str, began: float, parameters: Mapping[str, object]
-) -> str:
-    """Returns the id of the run of a search: a run of this name is resumed, otherwise a new one is created."""
-    with quiet():
-        client = client_of(uri)
-        experiment = experiment_of(client, uri, artifacts, experiment_name() + SEARCHES)
-        earlier = client.search_runs([experiment], f"attributes.run_name = '{name}'", max_results=1)
-        if earlier:
-            client.update_run(earlier[0].info.run_id, "RUNNING")
-            return str(earlier[0].info.run_id)
-        run = new_run(client, experiment, name, made_by, began).run_id
-        write_values(client, run, parameters, {}, {})
-        return str(run)
-
-
-def nested_run(
-    uri: str, parent: str, name: str, began: float, parameters: Mapping[str, object], metrics: Mapping[str, float]
-) -> None:
-    """Writes one finished trial of a search, nested in the run of the search."""
-    with quiet():
-        client = client_of(uri)
-        search = client.get_run(parent)
-        made_by = search.data.tags["mlflow.source.name"]
-        run = new_run(client, search.info.experiment_id, name, made_by, began, {"mlflow.parentRunId": parent}).run_id
-        write_values(client, run, parameters, metrics, {})
-        client.set_terminated(run)
-
-
-def end_search(uri: str, run: str, metrics: Mapping[str, float], result: Path) -> None:
-    """Closes the run of a search with its best figures and its parameter file."""
-    with quiet():
-        client = client_of(uri)
-        write_values(client, run, {}, metrics, {})
-        client.log_artifact(run, str(result))
-        client.set_terminated(run)
 
 
 def experiment_name() -> str:

@@ -213,13 +213,11 @@ def test_the_commands_of_the_page_on_labels_make_the_model_pass_a_trusted_number
     ]
 
 
-# Trainings, with the same steps as any other: small worlds, few features, rounds and trials.
+# Trainings, with the same steps as any other: small worlds, few features and rounds.
 SMALL = {
     "CALLSIEVE_SIMULATE_SIZE": "tiny",
     "CALLSIEVE_SIMULATE_SEED": str(SEED),
     "CALLSIEVE_TRAIN_THREADS": "1",
-    "CALLSIEVE_STUDY_SEARCH_TRIALS": "1",
-    "CALLSIEVE_STUDY_SEARCH_FEATURES": "lite",
 }
 
 
@@ -279,8 +277,9 @@ def trained_folder(written_world, empty_store, tmp_path_factory):
     write_layout(folder / "op.toml")
     shutil.copyfile(empty_store, folder / "mlruns.db")
     rng = np.random.default_rng(5)
-    table = {"caller": np.repeat(np.arange(80), 20), "start": pd.date_range("2026-01-01", periods=1600, freq="20min")}
-    table |= {"shape": rng.normal(size=1600), "y": rng.permutation(1600) % 2}
+    table = {"caller": np.tile(np.arange(80), 80), "start": pd.date_range("2026-01-01", periods=6400, freq="5min")}
+    shape = rng.normal(size=6400)
+    table |= {"shape": shape, "y": (shape + rng.normal(size=6400) > 0).astype(int)}
     pd.DataFrame(table).to_csv(folder / "table.csv", index=False)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
@@ -299,7 +298,7 @@ def test_the_page_on_training_leaves_runs(trained_folder):
         assert (trained_folder / name / "report.html").exists()
         assert (trained_folder / name / "bundle" / "MANIFEST.sig").exists()
     assert (trained_folder / "fourth" / "model" / "model.txt").exists()
-    assert pq.read_metadata("scored.parquet").num_rows == 1600
+    assert pq.read_metadata("scored.parquet").num_rows == 6400
 
 
 @pytest.mark.usefixtures("trained_folder")

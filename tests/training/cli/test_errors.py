@@ -100,7 +100,6 @@ FAULTS = [
     (f"privacy key new {{out}}.key --epoch {EPHEMERAL} --purpose callees", "use another name"),
     ("study decay --data {world} --out {out} --train-days 25", "expected 2 periods or more and 81 days of calls"),
     ("study roll --data {world} --out {out} --origins 2", "origins: expected 3 or more"),
-    ("study search --data {world} --out {out} --features nothing", "nothing"),
     ("audit verify --in {none}", "expected an audit log"),
     ("audit show --in {none}", "expected an audit log"),
     ("audit prove 0 --in {none}", "expected an audit log"),

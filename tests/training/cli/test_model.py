@@ -16,7 +16,7 @@ from callsieve.features.catalogue.lite import LITE
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.batch.vector_files import feature_names
 from callsieve.serving.bundle.signing import generate_signing_key
-from callsieve.training.studies import decay, rolling, search
+from callsieve.training.studies import decay, rolling
 from tests.serving.telephony.test_agi import COMMAND, head
 from tests.support import http_service, lite_bundle, real_bundle
 from tests.support.waiting import wait_until
@@ -121,7 +121,6 @@ def connect(port):
     ("name", "study", "words", "expected"),
     [
         ("roll", rolling, ("--origins", 4, "--step", 2), {"count": 4, "step_days": 2}),
-        ("search", search, ("--trials", 7, "--minutes", 1.5), {"trials": 7, "minutes": 1.5}),
         ("decay", decay, ("--train-days", 22, "--weeks", 3, "--days", 5), {"train_days": 22, "periods": 3, "days": 5}),
     ],
 )
@@ -141,9 +140,8 @@ def test_a_study_gets_its_options_and_writes_its_figures(
     code, text, _ = run_command("study", name, "--data", world_folder, *words, "--out", out, "--json")
     assert (code, json.loads(text)) == (0, {"a": 1})
     assert expected.items() <= parameters.items()
-    if name != "search":  # a search writes its own files
-        assert json.loads((out / f"{name}.json").read_text()) == {"a": 1}
-        assert parameters["ledger"].gates
+    assert json.loads((out / f"{name}.json").read_text()) == {"a": 1}
+    assert parameters["ledger"].gates
     if name == "decay":
         assert (out / "decay.svg").read_text() == "<svg>1</svg>"
 

@@ -16,13 +16,14 @@ from callsieve.training.model.calibration import calibrate
 from callsieve.training.model.fit import (
     CV_FOLDS,
     MINIMUM_TREES,
+    PARAMETERS,
     FitRows,
     cv_folds,
     fit,
     fit_members,
     mean_model,
 )
-from callsieve.training.model.settings import PASSED, RANGES, checked
+from callsieve.training.model.settings import PASSED, RANGES, checked, read_parameters
 
 NAMES = ("steep", "flat", "kind", "noise")
 LEVELS = {"kind": 5}
@@ -307,3 +308,28 @@ def test_every_parameter_that_is_passed_through_is_one_of_lightgbm():
     known = lgb.basic._ConfigAliases._get_all_param_aliases()  # the library's own list
     assert known.keys() >= PASSED | (RANGES.keys() - {"rounds", "patience"})
     assert not RANGES.keys() & PASSED
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("leaves = 31\n", "expected parameters among num_leaves, "),
+        ("num_leaves = 31.5\n", "num_leaves: expected a whole number from 2 to 4096, got 31.5"),
+        ("learning_rate = true\n", "learning_rate: expected a number from 0.0001 to 1, got True"),
+        ("lambda_l2 = -1\n", "lambda_l2: expected a number from 0 to 1e+06, got -1"),
+        ("num_leaves = \n", "expected a TOML file"),
+    ],
+)
+def test_an_invalid_parameter_file_is_refused_in_one_line(tmp_path, text, says):
+    (tmp_path / "p.toml").write_text(text)
+    with pytest.raises(ValueError) as error:
+        read_parameters(tmp_path / "p.toml")
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_each_parameter_is_read_from_a_file(tmp_path):
+    parameters = {name: low if isinstance(low, int) else low + 0.1 for name, (low, _) in RANGES.items()}
+    (tmp_path / "p.toml").write_text("".join(f"{name} = {value}\n" for name, value in parameters.items()))
+    assert read_parameters(tmp_path / "p.toml") == parameters
+    assert set(PARAMETERS) <= set(RANGES)
+    assert read_parameters(None) == {}

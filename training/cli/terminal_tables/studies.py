@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callsieve.serving.cli.console import say, show_facts, show_table
+from callsieve.serving.cli.console import say, show_table
 from callsieve.training.reports.headline_list import flagged
 from callsieve.training.reports.wording import interval, one_in, share
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from callsieve.training.studies.decay import DecayFigures, PeriodFigures
     from callsieve.training.studies.rolling import RollingFigures
     from callsieve.training.studies.run_comparison import RunComparison, Shares
-    from callsieve.training.studies.search import SearchFigures
 
 
 def rolling(result: RollingFigures) -> None:
@@ -28,23 +27,6 @@ def rolling(result: RollingFigures) -> None:
 
 def _known(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.4g}"
-
-
-def searched(result: SearchFigures, folder: Path) -> None:
-    """Prints the best parameters of a search, and the gain over the shipped ones."""
-    rows = [(name, f"{result['shipped'][name]:.6g}", f"{value:.6g}") for name, value in result["figures"].items()]
-    show_table(f"{result['trials']} trials on the training set", ("held-out fold", "shipped", "best"), rows)
-    show_facts("parameters", {name: f"{value:.6g}" for name, value in result["parameters"].items()})
-    gain = result["gain"]
-    lower = f"log-loss lower by {gain['mean']:.2g} ({gain['low']:.2g} to {gain['high']:.2g})"
-    callers = f"{gain['nuisance_groups']:,} groups with nuisance callers"
-    if gain["enough_groups"] is None:
-        say("gain     none: no trial was better than the shipped parameters")
-    elif gain["sure"]:
-        say(f"gain     {lower}, on {callers}")
-    else:
-        say(f"gain     cannot tell: {lower}, on {callers}; about {gain['enough_groups']:,} would show such a gain")
-    say(f"next     callsieve train --parameters {folder / 'parameters.toml'} ...")
 
 
 def decay(result: DecayFigures, folder: Path) -> None:

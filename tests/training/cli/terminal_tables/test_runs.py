@@ -183,16 +183,6 @@ def test_rolling_shows_the_spread_over_origins(printed):
     assert "│ catch │ 0.25 │ unknown │ 0.125 │ 0.5 │" in text
 
 
-def test_a_search_shows_its_parameters_and_figures(printed):
-    losses = {"shipped": {"log-loss": 0.125}, "figures": {"log-loss": 0.0625}}
-    gain = {"mean": 0.0625, "low": -0.01, "high": 0.135, "nuisance_groups": 4, "enough_groups": 90, "sure": False}
-    studies.searched({"trials": 7, "parameters": {"num_leaves": 31}, "gain": gain} | losses, Path("search"))
-    assert "7 trials on the training set" in (text := printed())
-    assert "│ log-loss │ 0.125 │ 0.0625 │" in text and "num_leaves" in text
-    assert "callsieve train --parameters search/parameters.toml" in text
-    assert "cannot tell: log-loss lower by 0.062 (-0.01 to 0.14), on 4 groups with nuisance callers; about 90" in text
-
-
 def test_decay_shows_the_area_under_time(printed):
     figures = {"false_calls": 3, "benign_calls": 12_345, "unseen": RATE, "at_target": RATE, "all": RATE}
     areas = {"once": 0.5, "anew": None}
