@@ -23,7 +23,6 @@ from callsieve.training.judging.compare import compare
 from callsieve.training.judging.evaluate import NOT_KNOWN, SeenGroups, by_seen_groups, seen_groups
 from callsieve.training.judging.metrics import calibration_table
 from callsieve.training.model import folds
-from callsieve.training.oversight.audit.audit_page import figure
 from callsieve.training.oversight.governance import canaries, incident, parties
 from callsieve.training.oversight.governance.incident import Affected, affected
 from callsieve.training.oversight.log import tickets
@@ -161,7 +160,6 @@ def test_figures_that_were_not_measured_are_shown_as_such():
     assert until(None, "median") == until({}, "median") == "not measured"
     no_callers = {"callers": 0, "median": None, "median_floor": None}
     assert until(no_callers, "median") == "not measured"  # without callers, "never detected" would be untrue
-    assert [figure(value) for value in (None, 1234.4, 0.12345)] == ["not measured", "1,234", "0.123"]
     assert meaning("none of the catalogue") == "none of the catalogue"
 
 
