@@ -13,7 +13,8 @@ COLUMNS = ("day", "hour", "caller", "callee")
 SAMPLE_CALLS, FEWEST_CALLS, FEWEST_DAYS = 10_000, 500, 3
 # Share of the calls from 2 to 6 h, and how many times as many as in the four quietest hours. Simulated worlds have
 # shares of 0.003 to 0.02, the other simulator 0.01, students of Copenhagen 0.02, callers of the Reality Mining Study
-# 0.06, one of them 0.09 and 2.9 times the quietest hours. Eight hours off, these have 0.17 to 0.32.
+# 0.06, one of them 0.09 and 2.9 times the quietest hours. Eight hours off, these and subscribers of Sichuan have 0.17
+# to 0.32.
 NIGHT, TIMES_QUIETEST = 0.15, 2.5
 # GAP_HOURS hours in a row from 9 to 18 h are a gap if each has less than EMPTY of the calls of the busiest hour. The
 # least of these hours has 0.3 to 0.6 of the busiest in all of these records. A break at noon takes two hours.

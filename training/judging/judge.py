@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+from msgspec import structs
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import ALL_FEATURES, NAMES
@@ -23,7 +24,7 @@ from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of,
 from callsieve.training.model.certify import difference_interval
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import FolderFacts
-from callsieve.training.model.scores import score_rows, shifts_of_folders
+from callsieve.training.model.scores import levels_of_folders, score_rows
 from callsieve.training.model.train import AmountFit, Trained, covered_calls, folder_entry, missing_calls
 
 from .baselines import baseline_scores
@@ -71,6 +72,7 @@ from .run_figures import (
 RULE = NAMES.index("out_calls_count_1h")
 EXPLAINED_CALLS = 500  # of each kind
 FEATURES_SHOWN = 12
+UNREACHED = 1e6  # log-odds by which a score is lowered that must reach no threshold
 SHIPPED = "the shipped model"  # its name among the baselines
 FEWEST_CALLERS = 30  # nuisance callers; with fewer, resampled callers show no difference between two models
 
@@ -95,13 +97,8 @@ def judge(
     judged = score_figures(calls, t.card, rule, actions)
     baselines = {name: (raw, baseline_band(t, raw)) for name, raw in baseline_scores(t).items()}
     shipped = {} if t.settings.base else {SHIPPED: Scorer.load()}
-    for name, scorer in {**shipped, **(others or {})}.items():
-        bundle = scorer.bundle
-        wanted, columns = calls.rows | calls.lives, feature_columns(bundle.features)
-        wanted |= t.pool.choose  # the level of a network is that of random calls
-        raw = score_rows(bundle.model, t.X, np.arange(len(wanted)), wanted, columns, t.settings.threads)
-        raw -= shifts_of_folders(bundle.levels.get(bundle.feed), raw, t.pool)[t.pool.folder]
-        baselines[name] = raw, bundle.thresholds[0]
+    wanted = calls.rows | calls.lives | t.pool.choose  # the level of a network is that of random calls
+    baselines |= {name: served(t, scorer, wanted) for name, scorer in {**shipped, **(others or {})}.items()}
     last = folder_entry(t.folders[-1])
     return {
         "model": {
@@ -144,6 +141,23 @@ def judge(
         ),
         **judged,
     }
+
+
+def served(t: Trained, scorer: Scorer, wanted: Array) -> tuple[Array, Band]:
+    """Returns the scores of the wanted calls by another model and its band, as it serves such records.
+
+    On a feed without bands the band abstains. In a folder whose score level is unlike those learnt from, no score
+    reaches a threshold.
+    """
+    bundle, feed = scorer.bundle, scorer.feed_for(t.card.feed)
+    columns, every = feature_columns(bundle.features), np.arange(len(wanted))
+    raw = score_rows(bundle.risk_model(feed)[0], t.X, every, wanted, columns, t.settings.threads)
+    if (level := bundle.levels.get(feed)) is not None:
+        shifts = [level.shift(own) for own in levels_of_folders(raw, t.pool)]
+        amount = np.array([UNREACHED if shift.unlike else shift.amount for shift in shifts])
+        raw -= amount[t.pool.folder]
+    bands = scorer.bands(feed)
+    return raw, bands[0] if bands else structs.replace(bundle.thresholds[0], abstains=STRATA, raised={})
 
 
 def is_candidate(figures: Judgement) -> bool:

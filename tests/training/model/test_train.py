@@ -12,6 +12,7 @@ from callsieve.features.catalogue import NAMES, catalogue_hash
 from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL
 from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import SIGNER, generate_signing_key, read_public_key, read_signing_key
+from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.cli.terminal_tables.runs import headline
 from callsieve.training.data.dataset import make_dataset
@@ -83,6 +84,20 @@ def test_another_model_is_judged_on_the_same_calls_by_its_own_thresholds(trainin
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / "signer.pub")])
     figures = judge(trained, policy_actions(trained), others={"the bundle": scorer})
     assert figures["baselines"]["the bundle"] == figures["headline"]["model"]
+
+
+def test_the_shipped_model_is_judged_as_it_serves_such_records(trained, monkeypatch):
+    scorer, wanted = Scorer.load(), trained.pool.certify
+    poorer = next(name for name in scorer.bundle.feeds if name != scorer.bundle.feed)
+    for feed in (scorer.bundle.feed, poorer, "unknown"):
+        on_feed = dataclasses.replace(trained, card=structs.replace(trained.card, feed=feed))
+        _, band = judging.served(on_feed, scorer, wanted)
+        bands = scorer.bands(feed)
+        assert (band == bands[0]) if bands else set(band.abstains) == set(STRATA)
+    assert not bands  # of an unknown feed
+    on_feed = dataclasses.replace(trained, card=structs.replace(trained.card, feed=scorer.bundle.feed))
+    monkeypatch.setattr(judging, "levels_of_folders", lambda *_: [-20.0])  # a network unlike those learnt from
+    assert (judging.served(on_feed, scorer, wanted)[0][wanted] < -1000).all()
 
 
 @pytest.mark.parametrize(("day", "shown"), [("2026-13-01", "2026-13-01"), ("tomorrow", "tomorrow")])
