@@ -74,7 +74,7 @@ def features(
 
     A vector uses only what was known when the call rang. Column row is the line of the file, as in the table of score.
 
-    Next: callsieve train --vectors.
+    Next: callsieve train.
 
     Example: callsieve features --calls Master.csv --layout asterisk --out vectors
     """

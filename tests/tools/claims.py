@@ -233,11 +233,6 @@ def real_callers(output: Output) -> Figures:
     return figures
 
 
-def published_table(output: Output) -> Figures:
-    """Returns the test measures of a training on the published Sichuan table."""
-    return {"AUC": f"{output['test']['auc']:.3f}", "macro F1": f"{output['test']['macro_f1']:.3f}"}
-
-
 def sichuan(output: Output) -> Figures:
     """Returns the AUC on the Sichuan tables beside LightGBM's defaults, and the flaws of the tables."""
     idle, few, months, ratios, _ = (flaw["figures"] for flaw in output["flaws"])
@@ -420,13 +415,6 @@ CLAIMS = (
         known_callers,
         lambda output: output["worlds"],
         quick=f"{KNOWN} 11 --size tiny",
-    ),
-    Claim(
-        "published table",
-        f"{PUBLISHED} training {TABLE} train --json --seed 1 --vectors {{}}",
-        published_table,
-        lambda output: output["test"],
-        needs=TABLE,
     ),
     Claim(
         "Sichuan tables",

@@ -16,7 +16,6 @@ from callsieve.training.oversight.governance.complaint_desk import desk_rules
 from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.reports import model_card, run_page
 from callsieve.training.reports.check_page import check_page
-from callsieve.training.tracking.feature_table import SPLITS, table_page
 from tests.training.reports.run_figures import adapted_figures, example_figures
 from tests.training.reports.test_check_page import example_sheet
 
@@ -95,14 +94,6 @@ def governed():
     )
 
 
-def tabulated(split):
-    return table_page("features.csv", {
-        "rows": {"all": 100, "train": 60, "valid": 20, "test": 20}, "split": split, "features": 9, "trees": 8,
-        "test": {"auc": 0.9, "average_precision": 0.8, "macro_f1": 0.7, "macro_recall": 0.6, "g_mean": 0.5},
-        "positive_share": 0.25, "left_out": ["imei"],
-    })  # fmt: skip
-
-
 PAGES = {
     "run page": lambda: run_page.page(figures()),
     "run page of an adaptation": lambda: run_page.page(adapted()),
@@ -114,7 +105,6 @@ PAGES = {
     "audit page, sound": lambda: audited([]),
     "audit page, faulty": lambda: audited([Fault(entry_place(3), "缺失：日志被截断")]),
     "governance report": governed,
-    "page of a feature table": lambda: "".join(tabulated(split) for split in SPLITS.values()),
     "descriptions of features": lambda: " | ".join(feature.zh for feature in ALL_FEATURES.values()),
     "answers of the complaint desk": lambda: " | ".join(text["zh"] for text in desk_rules().notices.values()),
 }

@@ -3,7 +3,6 @@
 import re
 import tomllib
 
-import numpy as np
 import pytest
 from babel.messages.extract import extract
 from babel.messages.pofile import read_po
@@ -30,7 +29,6 @@ from callsieve.training.reports.headline_list import AT_MOST, HEADLINE, HINDSIGH
 from callsieve.training.reports.pictures import STYLES
 from callsieve.training.reports.wording import between, count, one_in, rule_in_words, share, until
 from callsieve.training.studies.demo import ADAPTED
-from callsieve.training.tracking.feature_table import SPLITS, classifier_figures
 from callsieve.training.tracking.record import ANSWERS
 from callsieve.training.world.basis.scenario import load_scenario
 from callsieve.training.world.callers.tricks import RELAY
@@ -97,7 +95,6 @@ def names():
     known |= {PLAIN, SHIPPED, ADAPTED, RELAY, STYLES["rule"][-1]} | set(OTHER_NAMES)
     known |= {*TABLES, "calls", "own columns", ANSWERS, "vectors", "labelled train", *PURPOSES, UNDECLARED}
     known |= {re.sub(r"\d[\d,]*", "#", figure.name) for figure in (*HEADLINE, AT_MOST, HINDSIGHT)}
-    known |= {*SPLITS.values(), *classifier_figures(np.array([0, 1]), np.array([-1.0, 1.0]))}
     gates = tomllib.loads(shipped_gates().data.decode())["gate"]
     known |= {re.sub(r"\d+", "#", gate["means"]) for gate in gates} | (set(KINDS) - set(ERASABLE)) | set(MOVES)
     pattern = {name.replace("_", " ") for name in known}

@@ -65,7 +65,6 @@ TABLE = {
     AUDIT: {
         "model verify": "serving.cli.service_commands:verify",
         "model export": "training.cli.model_commands:export",
-        "model apply": "training.cli.model_commands:apply",
         "model monitor": "training.cli.model_commands:monitor",
         "model approve": "training.cli.model_commands:approve",
         "model approver-key": "training.cli.model_commands:approver_key",

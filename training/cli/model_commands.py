@@ -1,4 +1,4 @@
-"""The commands of a model after its training: export, apply, monitor, approve, promote, rollback, replay."""
+"""The commands of a model after its training: export, monitor, approve, promote, rollback, replay."""
 
 from __future__ import annotations
 
@@ -53,25 +53,6 @@ def export(
     save_model(bundle, mlflow, signer=signer)
     command = f"{TRUST}={signer} mlflow models serve -m {mlflow} --env-manager local"
     return Result({"mlflow": str(mlflow)}, [f"{mlflow}: written", f"next     {command}"])
-
-
-@console.private
-def apply(
-    model: Annotated[Path, typer.Argument(help="Folder model/ of a training on a feature table.")],
-    vectors: Annotated[Path, typer.Option("--vectors", help="Feature table (Parquet or CSV) with its columns.")],
-    out: Annotated[Path, typer.Option("--out", help="Parquet file: the table with a column `probability`.")],
-    trust: Trust = None,
-) -> Result:
-    """Score a feature table by a signed model that `train --vectors` made.
-
-    Next: callsieve train --vectors, or features.
-
-    Example: callsieve model apply run/model --vectors table.csv --out scores.parquet
-    """
-    from callsieve.training.tracking.feature_table import apply_table_model
-
-    rows = apply_table_model(model, vectors, out, read_public_key(signer_path(model, trust)))
-    return Result({"rows": rows, "out": str(out)}, f"{out}: {rows:,} rows")
 
 
 def monitor(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,21 +66,6 @@ class KeyedFolders:
             "--poorer-feeds", help="Also train for incomplete records: answered calls only, outgoing calls only."
         ),
     ] = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FeatureTable:
-    """A table of features and the roles of its columns, in place of calls."""
-
-    vectors: Annotated[Path | None, typer.Option(help="A feature table instead of calls.")] = None
-    label: Annotated[str, typer.Option(help="With --vectors: the column of 0 and 1.")] = "label"
-    where: Annotated[str | None, typer.Option(help="With --vectors: rows to keep, e.g. 'voc_cnt >= 5'.")] = None
-    groups: Annotated[
-        str | None, typer.Option(help="With --vectors: the column of the caller; each caller is in one set only.")
-    ] = None
-    time: Annotated[
-        str | None, typer.Option(help="With --vectors: the column of the time; test rows are the latest.")
-    ] = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,7 +152,6 @@ def train(
     keyed: KeyedFolders,
     out: Out = Path("callsieve-run"),
     *,
-    table: FeatureTable,
     training: TrainOptions,
     lang: Lang = "en",
 ) -> Result:
@@ -175,42 +159,28 @@ def train(
 
     --calls, --complaints, --checks (numbers that you have checked) and --trusted (numbers that you trust) name your
     files; their keyed tables are written to data/ in --out. --data names folders of keyed tables, such as months,
-    provinces or simulated worlds, which train one model. --vectors names a feature table.
+    provinces or simulated worlds, which train one model.
 
     Next: callsieve score, or audit page.
 
     Example: callsieve train --calls cdr.csv --layout op.toml --complaints complaints.csv --out run
     """
-    _check_inputs(context, own, keyed, table)
-    if table.vectors is not None:
-        with language(lang):
-            return _train_on_table(table, training, out)
+    _check_inputs(context, own, keyed)
     with console.progress("train") as progress, language(lang):
         if own.calls is not None:
             return _train_on_files(own, keyed, training, out, progress)
         return _train_on_folders(keyed, training, out, progress)
 
 
-def _check_inputs(context: typer.Context, own: OwnFiles, keyed: KeyedFolders, table: FeatureTable) -> None:
-    """Ends the command unless it has calls, folders or a feature table, and only options that these use."""
-    if sum((bool(keyed.data), own.calls is not None, table.vectors is not None)) != 1:
-        console.fail("train: expected one of --calls FILE, --data FOLDER and --vectors FILE", code=2)
+def _check_inputs(context: typer.Context, own: OwnFiles, keyed: KeyedFolders) -> None:
+    """Ends the command unless it has calls or folders, and only options that these use."""
+    if bool(keyed.data) == (own.calls is not None):
+        console.fail("train: expected one of --calls FILE and --data FOLDER", code=2)
     own.check(context)
     if own.calls is not None and own.complaints is None and own.checks is None:
         console.fail("train: --calls: expected --complaints FILE or --checks FILE; a model learns from these", code=2)
-    if table.vectors is not None:
-        of_tables = ("signing_key", "tracking_uri", "seed", "threads")
-        calls_only = names_of(KeyedFolders, "data") + names_of(TrainOptions, *of_tables)
-        refuse_unused(context, calls_only, "--vectors")
-        return
-    refuse_unused(context, names_of(FeatureTable, "vectors"), "--data" if keyed.data else "--calls")
     if own.calls is not None:
         refuse_unused(context, ("own_columns",), "--calls")
-
-
-def names_of(options: type, *without: str) -> tuple[str, ...]:
-    """Returns the names of the fields of a class of options."""
-    return tuple(field.name for field in fields(options) if field.name not in without)
 
 
 def _train_on_folders(keyed: KeyedFolders, training: TrainOptions, out: Path, progress: Progress) -> Result:
@@ -279,30 +249,6 @@ def whole_days(days: float) -> int:
     if not (1 <= days <= 36_500 and days == int(days)):
         raise ValueError(f"--valid-days: expected a whole number from 1 to 36,500, got {days:g}")
     return int(days)
-
-
-def _train_on_table(source: FeatureTable, training: TrainOptions, out: Path) -> Result:
-    from callsieve.training.tracking.feature_table import read_table, record_table
-
-    from .terminal_tables import runs
-
-    assert source.vectors is not None  # noqa: S101 - the command has checked it
-    table = read_table(
-        source.vectors, source.label, where=source.where, groups=source.groups, start=source.time, purpose="training"
-    )
-    figures = record_table(
-        table,
-        source.vectors,
-        console.new_folder(out),
-        seed=training.seed,
-        threads=training.threads,
-        signing_key=training.signing_key,
-        tracking_uri=training.tracking_uri,
-        made_by="callsieve train",
-    )
-    warning = "train: without --groups, a caller can be in training and test set, and the AUC too high"
-    note = warning if table.groups is None else ""
-    return Result(figures, lambda: runs.feature_table(figures, out), note=note)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

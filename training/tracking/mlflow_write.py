@@ -144,9 +144,7 @@ def write_run(
     figures: Mapping[str, object],
     files: Mapping[str, Path],
     model: Callable[[Path], None] | None = None,
-    registered: str = MODEL,
     curves: Mapping[str, Sequence[float]] | None = None,
-    kind: str = "",
     candidate: bool = True,
 ) -> TrackedRun:
     """Writes one finished run and registers its model, under the alias "candidate" unless that is not wanted.
@@ -161,15 +159,13 @@ def write_run(
         figures: everything that was measured, stored as `figures.json`.
         files: folder of the artifact -> file or folder.
         model: writes the artifact `model`, an MLflow model, into a new folder.
-        registered: name under which the artifact is registered.
         curves: metrics with a value for each iteration.
-        kind: end of the experiment's name, for runs that are no training with an entry in an audit log.
         candidate: whether the alias moves to the model.
     Returns: the run id and the version of the registered model, "" without a model.
     """
     with quiet():
         client = client_of(uri)
-        experiment = experiment_of(client, uri, artifacts, experiment_name() + kind)
+        experiment = experiment_of(client, uri, artifacts)
         run = new_run(client, experiment, name, made_by, began, {LOG: tags[LOG]} if LOG in tags else None)
         try:
             by_group = dict(sorted(metrics.items(), key=lambda metric: "/" in metric[0]))  # MLflow shows a dozen
@@ -186,7 +182,7 @@ def write_run(
             client.set_terminated(run.run_id, "FAILED")
             raise
         client.set_terminated(run.run_id)
-        version = register(client, run.run_id, registered, candidate=candidate) if model is not None else ""
+        version = register(client, run.run_id, candidate=candidate) if model is not None else ""
     return {"run": run.run_id, "version": version}
 
 
@@ -225,9 +221,9 @@ def experiment_name() -> str:
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
 
 
-def experiment_of(client: MlflowClient, uri: str, artifacts: Path, name: str = "") -> str:
-    """Returns the id of an experiment, by default that of trainings; it is created if it does not exist."""
-    name = name or experiment_name()
+def experiment_of(client: MlflowClient, uri: str, artifacts: Path) -> str:
+    """Returns the id of the experiment of trainings; it is created if it does not exist."""
+    name = experiment_name()
     experiment = client.get_experiment_by_name(name)
     if experiment:
         return str(experiment.experiment_id)
@@ -286,13 +282,13 @@ def dataset_input(name: str, entry: DatasetEntry) -> DatasetInput:
     )
 
 
-def register(client: MlflowClient, run: str, name: str = MODEL, *, candidate: bool = True) -> str:
+def register(client: MlflowClient, run: str, *, candidate: bool = True) -> str:
     """Registers the run's model as the next version, and names it the candidate if it is one.
 
     The version has the run's description, and as tags its name, its user, and those that say what it is.
     """
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(MODEL)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -300,14 +296,14 @@ def register(client: MlflowClient, run: str, name: str = MODEL, *, candidate: bo
     tags = {tag: value for tag, value in recorded.data.tags.items() if tag in OF_VERSION}
     named = {"run": recorded.info.run_name, "user": recorded.data.tags[USER]}
     version = client.create_model_version(
-        name,
+        MODEL,
         f"{recorded.info.artifact_uri}/{ARTIFACT}",
         run_id=run,
         tags=named | tags,
         description=recorded.data.tags.get(NOTE),
     )
     if candidate:
-        client.set_registered_model_alias(name, ALIAS, version.version)
+        client.set_registered_model_alias(MODEL, ALIAS, version.version)
     return str(version.version)
 
 

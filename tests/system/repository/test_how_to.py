@@ -251,7 +251,7 @@ def run_line(line):
     if first != "callsieve":
         return subprocess.run([first, *words], check=True, capture_output=True, text=True).stdout
     with pytest.MonkeyPatch.context() as patched, redirect_stdout(io.StringIO()) as out:
-        if words[0] == "train" and "--vectors" not in words:
+        if words[0] == "train":
             patched.setenv("CALLSIEVE_TRAIN_FEATURES", "lite")
         if "MODEL" in words:
             folder = words[words.index("--in") + 1]

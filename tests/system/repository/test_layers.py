@@ -80,7 +80,6 @@ ONLY = {
         "training/tracking/mlflow_write.py",
         "training/tracking/mlflow_read.py",
         "training/tracking/mlflow_model.py",
-        "training/tracking/table_model.py",
     },
     "onnx": {"training/tracking/onnx_export.py"},
     "onnxruntime": {"training/tracking/onnx_export.py"},

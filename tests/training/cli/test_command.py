@@ -311,19 +311,6 @@ def test_a_resumed_command_refuses_another_quarantine(command_json, command_erro
         assert f"its run differs in {what}" in command_error(*words, *option)
 
 
-def test_train_on_vectors_selects_rows(run_command, tmp_path):
-    rows = [f"{i % 7},{i % 3},{int(i % 7 > 3)}" for i in range(300)]
-    (tmp_path / "table.csv").write_text("\n".join(["a,b,label", *rows]) + "\n")
-    declare(tmp_path, "table of the test", "contract", ["training"], "2999-12-31")
-    words = ("train", "--vectors", tmp_path / "table.csv", "--where", "b < 2", "--json")
-    code, out, err = run_command(*words, "--out", tmp_path / "run")
-    value = json.loads(out)
-    assert code == 0 and value["rows"]["all"] == 200
-    assert {"auc", "macro_f1", "macro_recall", "g_mean"} <= set(value["test"])
-    assert "without --groups, a caller can be in training and test set" in err
-    assert "rows of one caller can be in several sets" in (tmp_path / "run" / "report.html").read_text()
-
-
 def test_wrong_usage_exits_with_2(run_command):
     for words in (
         ["simulate"],
@@ -376,7 +363,7 @@ def test_the_installed_command_prints_json_and_errors_of_one_line():
 def test_an_environment_variable_without_effect_is_accepted(command_error, tmp_path, monkeypatch):
     """A variable holds for all trainings; on the command line, the same option is refused."""
     monkeypatch.setenv("CALLSIEVE_TRAIN_AUDIT", "log")
-    assert "not found" in command_error("train", "--vectors", tmp_path / "table.csv")
+    assert "not found" in command_error("train", "--data", tmp_path / "nothing")
 
 
 def test_score_without_a_bundle_uses_the_shipped_model_and_says_so(run_command, world_folder):

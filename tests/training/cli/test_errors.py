@@ -17,7 +17,7 @@ from tests.support.simulated import mark_simulated
 STORE = "--store sqlite:///{out}.db"
 SCORE = "score --bundle {run}/bundle --calls {world}/calls.parquet"
 FEATURES = "features --calls {world}/calls.parquet --layout keyed --out"
-ONE_SOURCE = "callsieve: train: expected one of --calls FILE, --data FOLDER and --vectors FILE\n"
+ONE_SOURCE = "callsieve: train: expected one of --calls FILE and --data FOLDER\n"
 ONE_NETWORK = "callsieve: adapt: expected one of --calls FILE and --data FOLDER\n"
 ONE_TARGET = "callsieve: model export: expected either --mlflow FOLDER or --onnx FILE\n"
 DAYS = "callsieve: --valid-days: expected a whole number from 1 to 36,500, got "
@@ -45,7 +45,6 @@ FAULTS = [
     ("train --data {world} --out {out} --valid-days 1.5", f"{DAYS}1.5\n"),
     ("train --data {world} --out {out} --valid-days 36501", f"{DAYS}36501\n"),
     ("train --data {world} --out {out} --valid-days nan", f"{DAYS}nan\n"),
-    ("train --vectors {none}", NOT_FOUND),
     ("adapt --data {world} --out {out} --answers {none}", "{none}"),
     (
         "adapt --data {world} --out {out} --answers {sheets}/column.csv",
@@ -94,7 +93,6 @@ FAULTS = [
     ("model monitor --bundle {own} --data {none}", NOT_FOUND),
     ("ingest complaints {none}", NOT_FOUND),
     ("ingest calls --calls {none} --out {out}", NOT_FOUND),
-    ("model apply {own} --vectors {none} --out {out}.parquet", "expected --trust FILE"),
     ("ingest checks --checks {none}", NOT_FOUND),
     ("ingest trusted {none}", NOT_FOUND),
     (f"privacy key new {{out}}.key --epoch {EPHEMERAL} --purpose callees", "use another name"),
@@ -115,7 +113,6 @@ FAULTS = [
 USAGE = [
     ("train", ONE_SOURCE),
     ("ingest calls --out {out}", "callsieve: ingest calls: expected --calls FILE\n"),
-    ("train --data {world} --vectors {world}", ONE_SOURCE),
     ("train --calls {text} --data {world}", ONE_SOURCE),
     ("train --calls {text}", "train: --calls: expected --complaints FILE or --checks FILE"),
     ("train --calls {text} --checks c --complaint-layout ftc", "--complaint-layout: not used with no --complaints"),
@@ -124,9 +121,6 @@ USAGE = [
     ("train --calls {text} --checks c --trusted-layout t.toml", "--trusted-layout: not used with no --trusted"),
     ("train --data {world} --trusted t", "--trusted: not used with no --calls"),
     ("train --data {world} --layout plain", "--layout: not used with no --calls"),
-    ("train --data {world} --where 'b < 2'", "callsieve: train: --where: not used with --data; leave it out\n"),
-    ("train --vectors {none} --gates g.toml --audit log",
-     "callsieve: train: --gates, --audit: not used with --vectors; leave it out\n"),
     ("adapt", ONE_NETWORK),
     ("adapt --calls {text} --data {world}", ONE_NETWORK),
     ("adapt --data {world} --complaints c", "--complaints: not used with no --calls"),

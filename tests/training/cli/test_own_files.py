@@ -3,13 +3,9 @@
 import json
 import shutil
 
-import lightgbm as lgb
-import mlflow
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from mlflow import MlflowClient
 
 from callsieve.features.keys.tokens import read_key
 from callsieve.serving.custody import purposes
@@ -17,9 +13,6 @@ from callsieve.serving.custody.purposes import PURPOSES, declare, require_purpos
 from callsieve.training import read_dataset
 from callsieve.training.oversight.governance.compliance import AuditScope, report
 from callsieve.training.oversight.log.audit_log import payloads
-from callsieve.training.oversight.log.run_paths import working_store
-from callsieve.training.tracking import mlflow_read
-from callsieve.training.tracking.feature_table import read_table, split
 from callsieve.training.world import write_world
 from tests.support.calls import foreign_files
 from tests.support.trainings import short_trainings
@@ -335,77 +328,3 @@ def test_a_fault_of_own_files_leaves_no_run(command_error, own, tmp_path, name, 
     words += ("--complaints", tmp_path / "complaints.csv", "--out", tmp_path / "run")
     assert says in command_error("train", *words)
     assert not any((tmp_path / "run").iterdir())
-
-
-@pytest.fixture(scope="module")
-def caller_rows(tmp_path_factory):
-    """A table of features that identify callers: a split by rows lets a model recognise them."""
-    rng = np.random.default_rng(5)
-    caller = np.repeat(np.arange(80), 20)
-    frame = pd.DataFrame(
-        {
-            "caller": [f"c{code}" for code in caller],
-            "start": pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.random(len(caller)) * 30, "D"),
-            "shape": rng.normal(size=80)[caller],
-            "noise": rng.normal(size=len(caller)),
-            "y": rng.permutation(np.arange(80) % 2)[caller],
-        }
-    )
-    path = tmp_path_factory.mktemp("rows") / "rows.csv"
-    frame.to_csv(path, index=False)
-    return path
-
-
-def test_a_table_is_split_by_caller_and_time(run_command, caller_rows, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    words = ("train", "--vectors", caller_rows, "--label", "y", "--time", "start", "--json")
-    code, out, err = run_command(*words, "--out", tmp_path / "leaky")
-    leaky = json.loads(out)
-    assert code == 0 and "without --groups, a caller can be in training and test set" in err
-    code, out, err = run_command(*words, "--groups", "caller", "--out", tmp_path / "run")
-    apart = json.loads(out)
-    assert code == 0 and "--groups" not in err
-    assert leaky["test"]["auc"] > 0.95 and apart["test"]["auc"] < 0.8
-    assert apart["split"] == "No group is in two sets, and test rows are later than the others."
-    assert apart["features"] == leaky["features"] == 2
-    booster = lgb.Booster(model_file=str(tmp_path / "run" / "model" / "model.txt"))
-    assert apart["split"] in (tmp_path / "run" / "report.html").read_text()
-    run = mlflow_read.snapshot(working_store(), apart["tracking"]["run"])
-    assert "undeclared" in json.dumps(run) and "test.auc" in json.dumps(run)
-    # The command and MLflow's registered model give the probabilities of LightGBM, by the names of the columns.
-    table, model = pd.read_csv(caller_rows), tmp_path / "run" / "model"
-    mixed = table[table.columns[::-1]].drop(columns="y")
-    mixed.to_parquet(tmp_path / "later.parquet")
-    words = ("model", "apply", model, "--vectors", tmp_path / "later.parquet", "--out", tmp_path / "scores.parquet")
-    assert run_command(*words)[0] == 0
-    scores = pd.read_parquet(tmp_path / "scores.parquet")
-    pd.testing.assert_frame_equal(scores.drop(columns="probability"), mixed)
-    columns = json.loads((model / "table.json").read_text())["columns"]
-    np.testing.assert_allclose(scores["probability"], booster.predict(table[columns]), rtol=1e-12)
-    logged = MlflowClient(working_store()).get_model_version_by_alias("callsieve-table", "candidate")
-    by_mlflow = mlflow.pyfunc.load_model(logged.source).predict(mixed)
-    np.testing.assert_array_equal(by_mlflow["probability"], scores["probability"])
-    (model / "model.txt").write_text((model / "model.txt").read_text().replace("leaf_value=", "leaf_value=1", 1))
-    code, _, err = run_command(*words)
-    assert code == 1 and "model.txt: changed since it was signed" in err
-
-
-@pytest.mark.parametrize("columns", [{"groups": "caller", "start": "start"}, {"groups": "caller"}, {"start": "start"}])
-def test_no_group_is_in_two_sets_and_test_rows_are_later(caller_rows, columns):
-    table = read_table(caller_rows, "y", purpose="training", **columns)
-    sets = split(table, 2)
-    assert len(np.unique(np.concatenate(sets))) == sum(map(len, sets)) and min(map(len, sets)) > 50
-    if table.groups is not None:
-        callers = [set(table.groups[rows]) for rows in sets]
-        assert not (callers[0] & callers[1] or callers[0] & callers[2] or callers[1] & callers[2])
-    if table.start is not None:
-        assert max(table.start[sets[0]].max(), table.start[sets[1]].max()) <= table.start[sets[2]].min()
-
-
-def test_a_table_without_the_named_columns_is_refused(command_error, caller_rows, tmp_path):
-    words = ("train", "--vectors", caller_rows, "--label", "y", "--out", tmp_path / "run")
-    for options, says in (
-        (("--groups", "who"), "no column 'who'"),
-        (("--time", "caller"), "expected a time in each row"),
-    ):
-        assert says in command_error(*words, *options) and not (tmp_path / "run").exists()

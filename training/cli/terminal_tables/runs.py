@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from callsieve.training.model.bands import FeedFigures
     from callsieve.training.preflight import Preflight
     from callsieve.training.studies.simulated import Facts
-    from callsieve.training.tracking.feature_table import TableRun
     from callsieve.training.tracking.onnx_export import Export
 
 NONE = "–"  # nothing was measured
@@ -289,21 +288,6 @@ def worlds(facts: Sequence[Facts]) -> None:
     counts = ("calls", "numbers", "complaints", "findings")
     rows = [(str(world["folder"]), *(f"{world[name]:,}" for name in counts)) for world in facts]
     show_table("simulated worlds", ("folder", *counts), rows)
-
-
-def feature_table(result: TableRun, out: Path) -> None:
-    """Prints the measures of a model of a feature table."""
-    names = ("auc", "macro_f1", "macro_recall", "g_mean")
-    rows = [("callsieve", *(f"{result['test'][name]:.4f}" for name in names))]
-    sizes = result["rows"]
-    parts = " / ".join(f"{sizes[side]:,}" for side in ("train", "valid", "test"))
-    title = f"{sizes['all']:,} rows ({parts}), {result['features']} features"
-    show_table(title, ("test set", "AUC", "macro F1", "macro recall", "G-mean"), rows)
-    if result["left_out"]:
-        say(f"columns left out, not numeric or an identifier: {', '.join(result['left_out'])}")
-    say(result["split"])
-    say(f"report   {out / 'report.html'}")
-    say(f"model    {out / 'model'}, MLflow run {result['tracking']['run']}")
 
 
 def onnx(facts: Export, file: Path) -> None:

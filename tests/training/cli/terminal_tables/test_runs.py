@@ -92,20 +92,6 @@ def test_scored_calls_show_rows_that_have_no_score(capsys):
     assert len(capsys.readouterr().out.splitlines()) < len(out.splitlines()) - 6  # empty parts are left out
 
 
-def test_a_feature_table_shows_measures_and_unused_columns(capsys):
-    measures = {"auc": 0.81234, "macro_f1": 0.7, "macro_recall": 0.6, "g_mean": 0.5}
-    figures = {
-        "test": measures, "left_out": ["phone_no_m", "city"],
-        "rows": {"all": 6106, "train": 4000, "valid": 1000, "test": 1106}, "features": 42,
-        "split": "No group is in two sets.", "tracking": {"run": "abc"},
-    }  # fmt: skip
-    runs.feature_table(figures, Path("out"))
-    out = capsys.readouterr().out
-    assert "6,106 rows (4,000 / 1,000 / 1,106), 42 features" in out and "0.8123" in out
-    assert "columns left out, not numeric or an identifier: phone_no_m, city" in out
-    assert "No group is in two sets." in out and "model    out/model, MLflow run abc" in out
-
-
 def test_a_narrow_screen_wraps_figures(capsys, monkeypatch):
     monkeypatch.setattr(console, "OUT", Console(width=30, force_terminal=True, no_color=True, soft_wrap=True))
     console.show_table("t", ("name", "first", "second"), [("a long name", "12,345,678", "1 of 9,876,543")])
