@@ -402,7 +402,7 @@ def test_a_report_hides_numbers_also_of_unkeyed_registers(tmp_path, captured, mo
     facts = report_of(data, tmp_path / "out")
     assert {"all", "trunk", "industry", "preferences"} <= set(facts["tables"])
     names = {path.name for path in assert_clean((tmp_path / "out").rglob("*"), [*captured(), str(facts)])}
-    assert {"report.html", "report.xlsx", "trunk.csv", "cells.parquet"} <= names
+    assert {"report.html", "trunk.csv", "cells.parquet"} <= names
     spoilt = {"campaigns": ("number", "business"), "trunks": ("trunk",), "preferences": ("callee", "category")}
     for register, columns in spoilt.items():
         path = data / f"register_{register}.parquet"

@@ -30,7 +30,7 @@ WORK = "{work}"
 DATA = "../shared/data"
 """Folder of data sets that are not shipped with the project."""
 REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"
-TABLE, COMPLAINTS = f"{DATA}/{EIGHT_MONTHS}", f"{DATA}/ftc_complaints_2020H2.parquet"
+TABLE = f"{DATA}/{EIGHT_MONTHS}"
 SHIPPED = "serving/shipped/bundle"
 OTHER = "../shared/judges/second_world.py"
 """Another simulator, which is not shipped with the project."""
@@ -251,11 +251,6 @@ def sichuan(output: Output) -> Figures:
     }
 
 
-def reach(output: Output) -> Figures:
-    """Returns the share of complaints about numbers that a list of earlier complaints has already."""
-    return {"complaints that a list of 90 days reaches": percent(output["churn"]["shares"]["90d_1"])}
-
-
 def percent(rate: float | None) -> str:
     """Returns a share in whole per cent; 0 for a share that was not measured.
 
@@ -423,13 +418,6 @@ CLAIMS = (
         lambda output: output,
         quick=f"{SICHUAN} --seeds 0",
         needs=TABLE,
-    ),
-    Claim(
-        "reach of a list",
-        f"{PUBLISHED} statistics {COMPLAINTS} ingest complaints --json --layout ftc-counts {{}}",
-        reach,
-        None,  # test_complaint_files.py reads the whole file, too, and checks all shares
-        needs=COMPLAINTS,
     ),
     Claim("start", f"{SPEED}.bench_start --json", speed_figures.starting, None),
     Claim("live call", f"{SPEED}.bench_serve --json", speed_figures.live_call, None),

@@ -345,12 +345,8 @@ def test_figures_of_real_callers():
     }
 
 
-def test_figures_of_the_package_and_of_published_data():
+def test_figures_of_the_package():
     times = {"megabytes": 61.4, "import_milliseconds": 80.6, "import_least": 79.5, "import_most": 99.4}
     assert claims.install(times) == {"size": "61 MB", "import": "81 ms (80-99 ms over 5 imports)"}
     features = [{"name": "calls"}, {"name": "calls_reported"}, {"name": "x"}]
     assert claims.catalogue({"features": features}) == {"features of calls": "2", "features of complaints": "1"}
-    test = {"auc": 0.91239, "macro_f1": 0.8}
-    assert claims.published_table({"test": test}) == {"AUC": "0.912", "macro F1": "0.800"}
-    shares = {"shares": {"90d_1": 0.123}}
-    assert claims.reach({"churn": shares}) == {"complaints that a list of 90 days reaches": "12 %"}

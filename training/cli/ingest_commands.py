@@ -167,7 +167,7 @@ def complaints(
     out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the keyed complaints.")] = None,
     key: KeyFile = None,
 ) -> Result:
-    """Replace the numbers of a complaint file by tokens, and print how many later complaints a list of them covers.
+    """Replace the numbers of a complaint file by tokens, and print its counts.
 
     Next: callsieve train.
 

@@ -2,7 +2,7 @@
 
 A layout of `complaint_files.toml` describes how a file is written. Each fault has a name of its own: a missing or
 invalid number, a day in the future or long before the complaint, an unknown word, a duplicate row. A file may count
-complaints by day and number; such a file has no reporters, and its counts feed `list_reach`, not labels.
+complaints by day and number; such a file has no reporters, so it gives no labels.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_distinct, check_present
 from callsieve.features.files.dates import DAY, parse_day
 from callsieve.features.files.progress import silent, steps
@@ -24,7 +25,6 @@ from callsieve.serving.custody.purposes import copy_declaration, current_declara
 
 from .check_files import CheckLayout, add_checks, own_or_default, read_check_file
 from .complaint_files import ReadComplaints, layout_named, read_complaint_file
-from .list_reach import list_reach, mean_by_day_kind
 from .trusted_files import LISTS_FILE, TrustedLayout, add_to_lists, read_trusted_file
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def ingest(
 
     Args:
         published: day on which the file was published (2021-07-08), in the layout's zone; nothing was known before.
-    Returns: counts of rows, and `churn`, the figures of `list_reach`; JSON-able, without a number.
+    Returns: counts of rows and complaints; JSON-able, without a number.
     Raises:
         ValueError: in one line, if the file, the layout or the day is invalid, or the declaration has expired.
     """
@@ -110,7 +110,18 @@ def figures_of(read: ReadComplaints, zone: str) -> dict[str, Any]:
         "last": str(table["at"].max()) if len(table) else None,
         **{name: {str(word): int(times) for word, times in counts.items()} for name, counts in words.items()},
         "a_day": mean_by_day_kind(day, count),
-        "churn": list_reach(table["number"], day, count),
+    }
+
+
+def mean_by_day_kind(day: Array, count: Array) -> dict[str, float]:
+    """Returns the mean complaints of a weekday and of a weekend day, over the days that have any."""
+    days, place = np.unique(day, return_inverse=True)
+    of_day = np.bincount(place, count)
+    weekend = (days + 3) % 7 >= 5  # day 0, 1970-01-01, was a Thursday
+    return {
+        name: float(of_day[chosen].mean())
+        for name, chosen in (("weekday", ~weekend), ("weekend_day", weekend))
+        if chosen.any()
     }
 
 

@@ -14,18 +14,21 @@ from dataclasses import dataclass, fields, replace
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.files.dates import DAY
+from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.offline.odd_records import odd_table
 from callsieve.features.online.feeds import COMPLETE, NO_ORGANISATIONS, feed_of_table, without_lack
+from callsieve.serving.batch.keyed_rows import milliseconds
 from callsieve.serving.batch.table_rules import calls_itself
 from callsieve.training.data.dataset import Dataset, count_numbers
 from callsieve.training.data.dataset_tables import TableFacts, table_facts
 from callsieve.training.data.feeds import POORER_FEEDS, Feed, recorded_rows, vectors_on
-from callsieve.training.data.list_reach import recent_complaints
 from callsieve.training.evidence.funnel import Covered
 from callsieve.training.evidence.judging_labels import JudgingLabels, joined_labels
 
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 
     from .settings import Settings
     from .split import Plan
+
+LIST_WINDOW = 28 * DAY_MS  # a complaint keeps a number on a reputation list for this time
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,3 +372,23 @@ def joined_pool(pools: Sequence[Pool]) -> Pool:
         if field.name != "judged"
     }
     return Pool(judged=joined_labels([pool.judged for pool in pools]), **arrays)
+
+
+def recent_complaints(dataset: Dataset, caller: Array, rows: Array) -> Array:
+    """Returns how many complaints against the caller were known in the LIST_WINDOW before each of these calls.
+
+    Args:
+        caller: code of each call's caller, in order of first appearance.
+        rows: indices of the calls.
+    """
+    complaints = dataset.complaints
+    names = pc.unique(pc.dictionary_decode(dataset.calls["caller"].combine_chunks()))
+    code = pd.Index(names.to_pylist()).get_indexer(complaints["number"].astype(str))
+    known_at = milliseconds(complaints["known_at"]).to_numpy()[code >= 0]
+    start = dataset.calls["start"].to_numpy()
+    first = min(int(start.min()), int(known_at.min(initial=start.min()))) - LIST_WINDOW
+    span = int(max(start.max(), known_at.max(initial=0))) - first + 1
+    # One sorted key for caller and moment, so that two look-ups count the complaints of a window.
+    keys = np.sort(code[code >= 0] * span + (known_at - first))
+    at = caller[rows] * span + (start[rows] - first)
+    return np.asarray(np.searchsorted(keys, at) - np.searchsorted(keys, at - LIST_WINDOW), dtype=float)

@@ -62,7 +62,7 @@ def flatten(figures: Mapping[str, object]) -> dict[str, object]:
     return row
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]], encoding: str = "utf-8") -> None:
     """Writes rows as a CSV file with all their columns, in the order of their first use; no file without rows.
 
     A spreadsheet would read a text that starts with = + - @ as a formula, so an apostrophe stands before it.
@@ -72,7 +72,7 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _inert(value) for name, value in row.items()} for row in rows)
-        write_atomic(path, text.getvalue().encode())
+        write_atomic(path, text.getvalue().encode(encoding))
 
 
 def _inert(value: object) -> object:

@@ -26,10 +26,6 @@ def complaints(figures: Mapping[str, Any]) -> None:
     rows = [(name.replace("_", " "), str(figures[name])) for name in names]
     rows += [(f"quarantined: {why.replace('_', ' ')}", str(count)) for why, count in figures["quarantined"].items()]
     rows += [(f"complaints per {name.replace('_', ' ')}", f"{mean:.0f}") for name, mean in figures["a_day"].items()]
-    for name, part in figures["churn"]["shares"].items():
-        window, least = name.split("_")
-        title = f"about a number with {least} or more in the last {window.removesuffix('d')} days"
-        rows.append((title, "unknown, the file is too short" if part is None else f"{part:.1%}"))
     show_table("complaints", ("figure", "value"), rows)
 
 

@@ -89,7 +89,7 @@ def write_report(
     past: Path | None = None,
     progress: Progress,
 ) -> ReportFigures:
-    """Writes the report of some days in `out`: `report.html`, `report.xlsx`, `tables/` (CSV) and `cells.parquet`.
+    """Writes the report of some days in `out`: `report.html`, `tables/` (CSV) and `cells.parquet`.
 
     Args:
         data: folder of keyed calls, declared for statistics.
