@@ -1,20 +1,18 @@
-"""How a model grows with the worlds that it learns from, what each family of features is worth, and real calls.
+"""How a model grows with the worlds that it learns from, and what each family of features is worth.
 
-python -m tests.bench.bench_worlds FOLDER ../shared/data [--counts 1,2,4,8,16] [--families 0] [--labels 8] [--models 8]
-    [--others 4] [--size small] [--threads 2]
+python -m tests.bench.bench_worlds FOLDER [--counts 1,2,4,8,16] [--families 0] [--labels 8] [--others 4] [--size small]
+    [--threads 2]
 
 Learns with their truth from the first 1, 2, 4, ... varied worlds, at 50,000 calls a world; from
 `--families` worlds without each family of features; and from the reported labels of the first 8. Judges on 8 worlds of
-other seeds, with the thresholds of training. The judging worlds of `callsieve study worlds` are not among them. Then
-trains 8 models of 4 worlds each, each with a second model for poorer records, and counts the real calls that each
-labels. FOLDER gets the worlds; those that it has are used again. Prints JSON.
+other seeds, with the thresholds of training. The judging worlds of `callsieve study worlds` are not among them. FOLDER
+gets the worlds; those that it has are used again. Prints JSON.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -25,7 +23,6 @@ import numpy as np
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.files.progress import silent
-from callsieve.serving.bundle.signing import generate_signing_key, read_signing_key
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.training.data.sources import Source, folder_sources
 from callsieve.training.judging.detection import calls_to_detection
@@ -37,12 +34,11 @@ from callsieve.training.model.models import fit_all
 from callsieve.training.model.pool import Gathered, gather
 from callsieve.training.model.scores import out_of_fold_scores, score_rows
 from callsieve.training.model.settings import Settings
-from callsieve.training.model.train import train, weighted_rows, write_bundle
+from callsieve.training.model.train import weighted_rows
 from callsieve.training.studies.simulated import simulate_worlds
-from tests.bench.bench_real import of_bundle
 from tests.bench.harness import parser_of
 
-LEARN_SEED, WORLDS = 101, 16
+LEARN_SEED = 101
 # Family -> prefixes of its features.
 FAMILIES = {
     "call and called": ("call_", "callee_"),
@@ -63,22 +59,11 @@ DEVELOPMENT = {"default": (201, False), "varied": (211, True)}  # first seed, wh
 
 def main() -> None:
     """Prints the figures of each model."""
-    options = parser_of(
-        __doc__,
-        "folder",
-        "data",
-        counts="1,2,4,8,16",
-        families=0,
-        labels=8,
-        models=8,
-        others=4,
-        size="small",
-        threads=2,
-    ).parse_args()
+    defaults = {"counts": "1,2,4,8,16", "families": 0, "labels": 8, "others": 4, "size": "small", "threads": 2}
+    options = parser_of(__doc__, "folder", **defaults).parse_args()
     counts = [int(count) for count in options.counts.split(",")]
     labels = min(options.labels, max(counts))
-    worlds = max(*counts, WORLDS if options.models else 1)
-    learn, others = simulated_sources(options.folder, worlds, options.others, options.size)
+    learn, others = simulated_sources(options.folder, max(counts), options.others, options.size)
     settings = Settings(seed=1, threads=options.threads, learn_from="truth")
     trials = {f"{count} worlds": (settings, count) for count in counts}
     if options.families:
@@ -89,9 +74,6 @@ def main() -> None:
     figures: dict[str, Any] = {
         "worlds": pooled(learn[: max(counts)], others, trials),
         "labels": pooled(learn[:labels], others, {f"{labels} worlds, reported labels": (by_labels, labels)}),
-        "models": [
-            of_worlds([*chosen, others[0]], settings, options.data) for chosen in sets_of_four(learn)[: options.models]
-        ],
     }
     print(json.dumps(figures), flush=True)
 
@@ -106,11 +88,6 @@ def family_of(name: str) -> str:
         prefix: family for family, prefixes in FAMILIES.items() for prefix in prefixes if name.startswith(prefix)
     }
     return lengths[max(lengths, key=len)]
-
-
-def sets_of_four(learn: Sequence[Source]) -> list[Sequence[Source]]:
-    """Returns 8 sets of 4 of the 16 worlds; two sets share one world at most."""
-    return [*(learn[place : place + 4] for place in range(0, WORLDS, 4)), *(learn[place::4] for place in range(4))]
 
 
 def simulated_sources(folder: Path, count: int, others: int, size: str) -> tuple[list[Source], list[Source]]:
@@ -188,16 +165,6 @@ def of_world(gathered: Gathered, flagged: Any, place: int) -> dict[str, float]:
 def rows_of(matrix: Matrix, rows: Any) -> Matrix:
     """Returns some rows of a training matrix."""
     return Matrix(**{field.name: getattr(matrix, field.name)[rows] for field in fields(Matrix)})
-
-
-def of_worlds(sources: Sequence[Source], settings: Settings, data: Path) -> dict[str, Any]:
-    """Trains a bundle on some worlds and returns the real calls that it labels."""
-    trained = train(sources, replace(settings, poorer_feeds=True))
-    with tempfile.TemporaryDirectory() as folder:
-        key = Path(folder) / "signing.key"
-        generate_signing_key(key, Path(folder) / "signer.pub")
-        write_bundle(trained, Path(folder) / "bundle", read_signing_key(key))
-        return of_bundle(Path(folder) / "bundle", data, settings.threads)
 
 
 if __name__ == "__main__":

@@ -93,15 +93,6 @@ def processor_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def best(clock: Callable[[], float], *works: Callable[[], object], rounds: int = 5) -> list[float]:
-    """Returns the least seconds of each work; the works alternate."""
-    spent: list[list[float]] = [[] for _ in works]
-    for _ in range(rounds):
-        for seconds, work in zip(spent, works, strict=True):
-            seconds.extend(times(work, [()], clock))
-    return [min(seconds) for seconds in spent]
-
-
 def times(
     work: Callable[..., object], arguments: Iterable[Any], clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:

@@ -21,8 +21,6 @@ from . import speed_figures
 
 Output = Mapping[str, Any]
 Figures = dict[str, str]
-EIGHT_MONTHS, MARCH = "sichuan_eight_months.parquet", "sichuan_march_calls.parquet"
-INNOCENT, PLAIN = "innocent", "no evasion"  # as `tests/bench/bench_known.py` names them
 MODEL, REGRESSION, RULE = "model", "logistic regression", "rule"
 
 WORK = "{work}"
@@ -30,7 +28,6 @@ WORK = "{work}"
 DATA = "../shared/data"
 """Folder of data sets that are not shipped with the project."""
 REAL = f"{DATA}/sichuan_raw_calls_4_subscribers.csv"
-TABLE = f"{DATA}/{EIGHT_MONTHS}"
 SHIPPED = "serving/shipped/bundle"
 OTHER = "../shared/judges/second_world.py"
 """Another simulator, which is not shipped with the project."""
@@ -39,10 +36,7 @@ ADAPT_QUICK = f"{ADAPT} --seeds 1 --people 100 --draws 1 --checks 60 --json"
 OPERATORS = f"python -m tests.bench.robustness.bench_operators --simulator {OTHER}"
 WORLDS = f"callsieve study worlds --json --valid-from 2026-11-28 --valid-days 730 --out {WORK}"
 COUNTS = f"python -m tests.bench.bench_worlds {WORK}"
-KNOWN = "python -m tests.bench.bench_known --json"
-PUBLISHED = "python -m tests.bench.bench_published"
 SPEED = "python -m tests.bench.speed"
-SICHUAN = f"{PUBLISHED} evaluation {DATA} tests.bench.bench_sichuan --data {{}}"
 
 
 def catalogue(output: Output) -> Figures:
@@ -199,27 +193,6 @@ def first_days(output: Output) -> Figures:
     }
 
 
-def known_callers(output: Output) -> Figures:
-    """Returns the shares of calls that a guard for known callers lets pass: innocent ones, and those of evasions."""
-    worlds: list[Mapping[str, Output]] = list(output["worlds"].values())
-    shares: dict[str, list[float]] = {}
-    for kind in sorted({kind for world in worlds for kind in world} - {INNOCENT, PLAIN}):
-        shares[kind.replace("_", " ")] = [world[kind]["calls_passed"] for world in worlds if kind in world]
-    most = sorted(shares, key=lambda kind: -max(shares[kind]))
-    people = [world[kind]["people_passed"] for world in worlds for kind in world if kind != INNOCENT]
-    return {
-        "innocent calls passed": _listed(world[INNOCENT]["calls_passed"] for world in worlds),
-        "nuisance without an evasion": _finer(world[PLAIN]["calls_passed"] for world in worlds),
-        **{f"calls of {kind}": _finer(shares[kind]) for kind in most[:3]},
-        "any other evasion, at most": _finer([max(max(shares[kind]) for kind in most[3:])]),
-        "people reached by any of them, at most": _finer([max(people)]),
-    }
-
-
-def _finer(shares: Iterable[float]) -> str:
-    return ", ".join(f"{100 * share:.1f}" for share in shares) + " %"
-
-
 def real_callers(output: Output) -> Figures:
     """Returns the labelled calls in records of real callers."""
     figures = {
@@ -231,24 +204,6 @@ def real_callers(output: Output) -> Figures:
     figures["labelled, students in Copenhagen"] = f"{students['labelled']} of {students['calls']:,}"
     figures["without a threshold, Reality Mining Study"] = f"{sum(output['reality']['no_threshold'].values()):,}"
     return figures
-
-
-def sichuan(output: Output) -> Figures:
-    """Returns the AUC on the Sichuan tables beside LightGBM's defaults, and the flaws of the tables."""
-    idle, few, months, ratios, _ = (flaw["figures"] for flaw in output["flaws"])
-    figures = {}
-    for label, name in (("eight months", EIGHT_MONTHS), ("calls of March", MARCH)):
-        table = output["tables"][name]
-        for way, model in zip(("callsieve", "LightGBM", "stopped early"), table["models"].values(), strict=True):
-            figures[f"AUC, {label}, {way}"] = f"{model['auc']['mean']:.3f} ± {model['auc']['sd'] or 0:.3f}"
-        ahead, _ = table["auc_ahead_of"].values()
-        figures[f"ahead of LightGBM, {label}"] = f"{ahead['low'] or 0:+.4f} to {ahead['high'] or 0:+.4f}"
-    return figures | {
-        "numbers without a call in March": f"{percent(idle[0])} of fraud, {percent(idle[1])} of others",
-        "AUC of the number of calls": f"{few[0]:.2f}",
-        "AUC of the months seen": f"{months[0]:.2f}",
-        "AUC of the best ratio": f"{ratios[0]:.2f}, of numbers seen in all months {ratios[1]:.2f}",
-    }
 
 
 def percent(rate: float | None) -> str:
@@ -316,6 +271,16 @@ def _training_part(output: Output) -> Any:
     return [output[name] for name in ("headline", "ranking", "rows", "bands", "baselines", "by_folder", "feeds")]
 
 
+def _without_shipped(output: Output) -> Any:
+    """Returns the figures of a training without those of the shipped model beside it, which such a training makes."""
+    by_folder = [row | {"baselines": _other_ways(row["baselines"])} for row in output["by_folder"]]
+    return _training_part({**output, "baselines": _other_ways(output["baselines"]), "by_folder": by_folder})
+
+
+def _other_ways(baselines: Output) -> Output:
+    return {name: way for name, way in baselines.items() if name != SHIPPED_MODEL}
+
+
 CLAIMS = (
     Claim(
         "catalogue",
@@ -334,7 +299,7 @@ CLAIMS = (
         "shipped model",
         f"{WORLDS}/worlds",
         shipped_model,
-        _training_part,
+        _without_shipped,
         quick=f"{WORLDS}/few --size tiny --learn 2",
     ),
     Claim(
@@ -346,10 +311,10 @@ CLAIMS = (
     ),
     Claim(
         "number of worlds",
-        f"{COUNTS}/pool {DATA} --families 4 --models 0",
+        f"{COUNTS}/pool --families 4",
         number_of_worlds,
         lambda output: [output["worlds"], output["labels"]],
-        quick=f"{COUNTS}/counts {DATA} --size tiny --counts 1 --models 0 --others 1",
+        quick=f"{COUNTS}/counts --size tiny --counts 1 --others 1",
     ),
     Claim(
         "demo",
@@ -403,21 +368,6 @@ CLAIMS = (
         first_days,
         lambda output: output["days"],
         quick=f"python -m tests.bench.bench_cold {SHIPPED} --size tiny --seed 11",
-    ),
-    Claim(
-        "known callers",
-        f"{KNOWN} 611 612 613",
-        known_callers,
-        lambda output: output["worlds"],
-        quick=f"{KNOWN} 11 --size tiny",
-    ),
-    Claim(
-        "Sichuan tables",
-        SICHUAN,
-        sichuan,
-        lambda output: output,
-        quick=f"{SICHUAN} --seeds 0",
-        needs=TABLE,
     ),
     Claim("start", f"{SPEED}.bench_start --json", speed_figures.starting, None),
     Claim("live call", f"{SPEED}.bench_serve --json", speed_figures.live_call, None),

@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
 # Deviations that raise an alarm. What callers do, and where, varies on normal days, when a campaign of diallers begins
 # or ends; other statistics are steadier. The limits were chosen on the worlds of seeds 111, 112 and 211, those of
-# amounts and of the combined statistic on 212 and 213; other worlds judge them, see tests/bench/bench_drift.py. Worlds
-# 500 to 502 showed that marks need a check of their plain shares, too. STEADY features stayed below 4 on 60 normal days
-# of worlds 550 and 551, where two attacks moved them by 4.6 and more. Of 336 normal days of worlds 564 to 569 four had
-# an alarm: two by STEADY features (4.7 and 5.0), and one when robots made an eighth of the day's calls.
+# amounts and of the combined statistic on 212 and 213. Worlds 500 to 502 showed that marks need a check of their plain
+# shares, too. STEADY features stayed below 4 on 60 normal days of worlds 550 and 551, where two attacks moved them by
+# 4.6 and more. Of 336 normal days of worlds 564 to 569 four had an alarm: two by STEADY features (4.7 and 5.0), and one
+# when robots made an eighth of the day's calls.
 ALARM, ALARM_VARIABLE, ALARM_STEADY, ALARM_AMOUNTS = 5.4, 7.0, 4.5, 4.0
 # The numbers of a new attack get no incoming calls. The share of callers without an incoming call rose by at most 3.1
 # deviations on those 336 normal days, and by 3.7 to 6.2 on days with an attack that rotates numbers, warms them up,

@@ -1,6 +1,6 @@
 """Adapts the shipped model to other networks by checks that are answered from the truth, and judges it on later days.
 
-python -m tests.bench.robustness.bench_adapt FOLDER... [--checks 20,50,200] [--way all] [--draws 10] [--days 22]
+python -m tests.bench.robustness.bench_adapt FOLDER... [--checks 20,50,200] [--draws 10] [--days 22]
 python -m tests.bench.robustness.bench_adapt --simulator SCRIPT --seeds 51,52 [--people 6000] [--picture FILE] [--json]
 
 Each folder has calls.parquet (the layout `callsieve`) and truth.parquet (number, slice, nuisance), or is a simulated
@@ -9,8 +9,7 @@ to organisations (`--outgoing`), and one where hardly anybody calls back (`--no-
 
 The calls of the first days, and complaints about 2 % of their answered nuisance calls (of a simulated world its own),
 are what the owner has. An eighth of the checks are second looks; 5 % of the asked callers are not answered, and 2 % of
-the answers are wrong. With `--way top`, `random` or `half`, that many rows of one sheet are answered, and none twice:
-from its top, at random, or at random in the half with the highest scores.
+the answers are wrong.
 
 Judged are the calls of the later days: innocent calls flagged in 10,000 and the share of nuisance calls caught, for the
 base with its own threshold, for the base's ranking with the threshold that the checks give, and for the adapted model.
@@ -40,7 +39,7 @@ from callsieve.features.online.feeds import COMPLETE, feed_of_table
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, Certificate
 from callsieve.training.adapt.adapting import side
-from callsieve.training.adapt.asking import CHECKS, draw, second_looks
+from callsieve.training.adapt.asking import draw, second_looks
 from callsieve.training.adapt.base import Base, read_base
 from callsieve.training.adapt.choice import BELOW_EVEN, Basis, Choice, choose_model, weights_of, with_thresholds
 from callsieve.training.adapt.network import Network, allowed_calls, score_network
@@ -96,7 +95,6 @@ def main() -> None:
         draws=10,
         days=22,
         wrong=WRONG,
-        way="all",
         simulator="",
         seeds="",
         people=6000,
@@ -111,8 +109,7 @@ def main() -> None:
         if options.simulator:
             folders += networks(options.simulator, options.people, options.seeds.split(","), Path(work))
         report = {
-            folder.name: adapted(folder, base, counts, options.draws, options.days, options.wrong, options.way)
-            for folder in folders
+            folder.name: adapted(folder, base, counts, options.draws, options.days, options.wrong) for folder in folders
         }
     if options.picture:
         draw_curve(report, Path(options.picture))
@@ -131,9 +128,7 @@ def networks(script: str, people: int, seeds: Sequence[str], work: Path) -> list
     return folders
 
 
-def adapted(
-    folder: Path, base: Base, counts: Sequence[int], draws: int, days: int, wrong: float, way: str
-) -> dict[str, Any]:
+def adapted(folder: Path, base: Base, counts: Sequence[int], draws: int, days: int, wrong: float) -> dict[str, Any]:
     """Returns the figures of a folder: of the base, and for each number of checks those of its draws."""
     with tempfile.TemporaryDirectory() as work:
         dataset, truth, bad = network_of(folder, Path(work))
@@ -155,7 +150,7 @@ def adapted(
     report["base"] = later.figures(later.raw, threshold_of(None, bands))
     report["checks"] = {
         str(checks): over_draws([
-            one_draw(network, nuisance, later, settings, base.even_score(recorded), checks, seed, wrong, bands, way)
+            one_draw(network, nuisance, later, settings, base.even_score(recorded), checks, seed, wrong, bands)
             for seed in range(draws)
         ], report["base"]["flagged_in_10000"])
         for checks in counts
@@ -262,7 +257,6 @@ def one_draw(
     seed: int,
     wrong: float,
     bands: Sequence[Band],
-    way: str = "all",
 ) -> dict[str, Any]:
     """Returns the figures of one draw of checks.
 
@@ -273,15 +267,13 @@ def one_draw(
     probable = posterior(network.callers, network.highest, even)
     calls = network.scored(network.raw).above(even - BELOW_EVEN, len(probable))
     allowed = allowed_calls(network, probable, TARGETS[0][1])
-    again = checks // SECOND if way == "all" else 0
-    drawn = draw(calls, probable, allowed, checks - again if way == "all" else CHECKS, seed)
+    again = checks // SECOND
+    drawn = draw(calls, probable, allowed, checks - again, seed)
     draws = pd.DataFrame({"number": network.callers.token[drawn.caller], "probability": drawn.probability})
-    rows = answered_rows(network.highest[drawn.caller], way, checks, rng)
-    missing = UNANSWERED if way == "all" else 0.0
-    checked = replace(network, callers=answered(network.callers, drawn.caller[rows], nuisance, wrong, missing, rng))
+    checked = replace(network, callers=answered(network.callers, drawn.caller, nuisance, wrong, rng))
     expected = posterior(checked.callers.unanswered(), network.highest, even)
     places = second_looks(checked.callers, expected, calls, allowed, again)
-    checked = replace(checked, callers=answered(checked.callers, places, nuisance, wrong, missing, rng))
+    checked = replace(checked, callers=answered(checked.callers, places, nuisance, wrong, rng))
     probable = posterior(checked.callers, network.highest, even, np.isin(np.arange(len(probable)), drawn.caller))
     weights, who = weights_of(checked, probable, draws if len(draws) else None)
     basis = Basis(even, bands)
@@ -307,20 +299,6 @@ def one_draw(
     }
 
 
-def answered_rows(highest: Array, way: str, count: int, rng: np.random.Generator) -> Array:
-    """Returns the rows of a sheet that somebody answers: all, or `count` from the top, at random or in the upper half.
-
-    Args:
-        highest: highest score of the caller of each row.
-    """
-    rows = np.arange(len(highest))
-    if way == "random":
-        rows = rng.permutation(rows)
-    elif way == "half":
-        rows = rng.permutation(np.argsort(-highest)[: (len(rows) + 1) // 2])
-    return rows if way == "all" else rows[:count]
-
-
 def threshold_of(choice: Choice | None, bands: Sequence[Band]) -> float:
     """Returns the threshold of a choice; that of the base if it stays, infinity if the base has none."""
     if choice is not None:
@@ -328,11 +306,9 @@ def threshold_of(choice: Choice | None, bands: Sequence[Band]) -> float:
     return max(bands[0].threshold_for(word) for word in ("mobile", "fixed")) if bands else float("inf")
 
 
-def answered(
-    callers: Callers, places: Array, nuisance: Array, wrong: float, missing: float, rng: np.random.Generator
-) -> Callers:
+def answered(callers: Callers, places: Array, nuisance: Array, wrong: float, rng: np.random.Generator) -> Callers:
     """Returns the callers after checks at some places: a share is not answered, a share of the answers is wrong."""
-    places = places[rng.random(len(places)) >= missing]
+    places = places[rng.random(len(places)) >= UNANSWERED]
     verdict = np.where(nuisance[places] ^ (rng.random(len(places)) < wrong), 1, -1)
     checked, looks, changed, evidence = (
         getattr(callers, name).copy() for name in ("checked", "looks", "changed", "evidence")

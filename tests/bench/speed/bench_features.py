@@ -1,7 +1,6 @@
 """Compares callsieve with other engines on the same calls: the values must be equal; prints times as ratios.
 
 python -m tests.bench.speed.bench_features [--calls 5000000] [--first 1000000] [--seed 0] [--engines polars] [--json]
-python -m tests.bench.speed.bench_features --sizes 100000,1000000,10000000 [--json]
 
 callsieve computes its whole catalogue, and the 21 features of `common_features.py` alone, as the others do. Each engine
 runs in a separate process, from the same Arrow table in memory to its columns in memory, in any order of rows. The
@@ -49,8 +48,6 @@ RUNS = {
     "ours, 21 of them 2": ("same", 2),
     "polars 1": ("polars", 1),
     "polars 2": ("polars", 2),
-    "duckdb 1": ("duckdb", 1),
-    "duckdb 2": ("duckdb", 2),
 }
 OURS = {"ours": ALL, "same": NAMES}  # engine -> its features
 REFERENCE = next(iter(RUNS))
@@ -65,9 +62,8 @@ KEEPING = {
     "MALLOC_ARENA_MAX": "1",  # arenas of threads ignore the settings above
     "MIMALLOC_PURGE_DELAY": "-1",
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
-    "DUCKDB_JE_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
 }
-PACKAGES = ("callsieve", "numpy", "pyarrow", "polars", "duckdb")
+PACKAGES = ("callsieve", "numpy", "pyarrow", "polars")
 
 COLUMNS = ("calls", "calls/s", "calls/cpu s", "cold calls/s", "x wall", "x cpu", "x cold", "MiB before", "MiB peak")
 Figures = dict[str, float]
@@ -91,7 +87,7 @@ def main() -> None:
         print(f"{run:24}" + "".join(cells), file=stream, flush=True)
 
     try:
-        runs = {str(size): of_size(size, options, report) for size in options.sizes or ()} or compared(options, report)
+        runs = compared(options, report)
     except ValueError as error:
         raise SystemExit(f"no times: {error}") from None
     note = f"x = times as long a call as {REFERENCE}. " + ", ".join(f"{k} {v}" for k, v in versions().items())
@@ -111,7 +107,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=1_000_000, help="number of calls for the other engines")
     parser.add_argument("--engines", type=words, default=engines, help=f"of {','.join(engines)}; ours always runs")
     parser.add_argument("--repeats", type=int, default=3, help="of runs below 10 s; prints the median")
-    parser.add_argument("--sizes", type=lambda text: [int(size) for size in words(text)], help="ours alone, by calls")
     parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)
     parser.add_argument("--touched", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
@@ -142,15 +137,6 @@ def compared(options: argparse.Namespace, report: Report) -> dict[str, Figures]:
         words = ["-m", "tests.bench.speed.bench_features", "--touched", "--file", write(calls, Path(folder)), "--run"]
         rows |= {f"{run}, from a file": figures_of(*words, run) for run in ("ours 2", "ours, 21 of them 2")}
     return rows
-
-
-def of_size(size: int, options: argparse.Namespace, report: Report) -> dict[str, Figures]:
-    """Runs callsieve on `size` calls."""
-    with tempfile.TemporaryDirectory() as folder:
-        calls = write(draw_calls(size, options.seed), Path(folder))
-        figures = rates(measured(REFERENCE, calls, options.repeats), size, None)
-    report(REFERENCE, figures)
-    return {REFERENCE: figures}
 
 
 def write(calls: pa.Table, folder: Path) -> Path:

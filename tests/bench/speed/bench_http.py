@@ -6,7 +6,7 @@ python -m tests.bench.speed.bench_http [--connections 1,16,64] [--seconds 5] [--
 Needs Debian's package wrk. The server runs on the first core and wrk on the second. All servers are uvicorn as in
 `serving/http/server.py`, the empty one with httptools, as the service, and with h11. One caller in a hundred makes
 half of the calls. The shipped model scores them, under a policy without actions, because other verdicts than "pass"
-also have reasons, see bench_forest. In the last row the deadline is 1 ms and nearly all calls are shed; the few others
+also have reasons. In the last row the deadline is 1 ms and nearly all calls are shed; the few others
 are taken to cost as much as a call in the row before.
 """
 
