@@ -157,7 +157,7 @@ def kernel_source() -> str:
         package = ModuleType(name)
         package.__path__ = [str(folder)]
         sys.modules[name] = package
-    return importlib.import_module("callsieve.features.codegen.kernel_source").source()
+    return importlib.import_module("callsieve.features.codegen.c_source").source()
 
 
 # `forest_library.py` refuses a library of another source.

@@ -4,8 +4,8 @@ The kernel is restricted to flat arrays and plain arithmetic, so its functions t
 the arguments: integers have 64 bits, an array is a pointer with its length, and a function is translated once for each
 combination of argument types. Integers divide as in Python. The compiler must let them wrap (`-fwrapv`) and must not
 fuse products and sums (`-ffp-contract=off`): then all values are bit-equal to those of the interpreter. Functions are
-inlined into their callers (`INLINED`), which is a quarter faster than passing so many arguments. `kernel_source.py`
-writes the whole library.
+inlined into their callers (`INLINED`), which is a quarter faster than passing so many arguments. `source`
+writes the whole library, which `compiled_library.py` loads.
 
 Why not Cython? Tried with 3.3.1: the table kernel of all kinds, 180 functions, typed by `Function._infer` below. Values
 were bit-equal, CPU time of a table of 400,000 calls 3 % (least of 12) to 9 % (median) above this translation, import
@@ -22,10 +22,25 @@ import ast
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from callsieve.features.catalogue import FEATURES
+from callsieve.features.kernel import heap, table_pass, windows
+
 from . import assemble
+from .compiled_library import (
+    SHARED_FUNCTIONS,
+    STORE_FUNCTIONS,
+    STREAM_FUNCTIONS,
+    TABLE_FUNCTIONS,
+    TASK,
+    fingerprint,
+    integer_arguments,
+    laid_out,
+)
+from .feature_program import KINDS
+from .memory_layout import EVENT_LISTS, sizes
 
 INT, FLOAT, NOTHING = "int64_t", "double", "void"
 ARRAYS = {"q": "Longs", "i": "Ints", "b": "Smalls", "d": "Doubles", "B": "Bytes"}
@@ -365,3 +380,69 @@ class Function:
 
     def _untranslatable(self, node: ast.AST) -> Untranslatable:
         return Untranslatable(f"{self.part.name}.{self.node.name}, {ast.unparse(node)!r}: cannot be written in C")
+
+
+MEMORY, STORE = "const Memory *", "const KeyStore *"
+
+
+def source() -> str:
+    """Returns the kernel of streams and tables as C."""
+    writer = Writer()
+    write_structures(writer)
+    writer.lines.append(f'const char callsieve_version[] = "{fingerprint()}";\n')
+    write_stream(writer)
+    write_tables(writer)
+    return "\n".join(writer.lines)
+
+
+def write_structures(writer: Writer) -> None:
+    """Writes the struct types of a stream's memory (`memory_layout.py`) and of a table's task."""
+    layouts = {kind.name: SimpleNamespace(STATE=1, PAIR=1, LISTS=0) for kind in KINDS}
+    arrays = {
+        name: {field: ARRAYS[code] for field, (code, _) in fields.items()}
+        for name, fields in sizes(layouts, 1, 1, 1).items()
+    }
+    writer.structure("EventList", arrays[EVENT_LISTS[0]])
+    writer.structure("KeyStore", arrays[KINDS[0].name])
+    stores = dict.fromkeys((kind.name for kind in KINDS), "KeyStore")
+    writer.structure("Memory", arrays["shared"] | dict.fromkeys(EVENT_LISTS, "EventList") | stores)
+    writer.structure("Task", {name: ARRAYS[code] for name, code in TASK.items()})
+
+
+def write_stream(writer: Writer) -> None:
+    """Writes the functions that `online/driver.py` binds."""
+    stream, parts = part("stream", assemble.DRIVER, assemble.columns(FEATURES)), {}
+    for name, (constants, written) in assemble.stream_declarations().items():
+        parts[name] = part(name, assemble.STREAM_MODULES[name], constants, written)
+        stream.others |= {f"{name}_{kind}": (parts[name], kind) for kind in assemble.CALLED_BY_DRIVER[name]}
+    for name, arguments in STREAM_FUNCTIONS.items():
+        expressions = {"m": ("memory", MEMORY)} | {argument: (argument, INT) for argument in arguments}
+        writer.export(f"callsieve_{name}", stream, name, expressions)
+    for kind in KINDS:
+        own = parts["number" if kind.name == "number" else "group"]
+        for name, arguments in STORE_FUNCTIONS.items():
+            expressions = {"store": (f"&memory->{kind.name}", STORE), "state": (f"memory->{kind.name}.state", "Ints")}
+            expressions |= {"base": ("0", INT)} | {argument: (argument, INT) for argument in arguments}
+            expressions["text"] = ("(Bytes){text, length}", "Bytes")
+            writer.export(f"callsieve_{kind.name}_{name}", own, name, expressions)
+
+
+def write_tables(writer: Writer) -> None:
+    """Writes the functions of `compiled_library.Library.table_function`; kinds with the same program share them."""
+    parts: dict[str, Part] = {"": part("table", (windows, heap, table_pass), {})}
+    for name in SHARED_FUNCTIONS:
+        write_table_function(writer, parts[""], name, name)
+    for kind in KINDS:
+        modules = assemble.modules_of(kind.module)
+        constants, generated = assemble.declarations(kind, FEATURES)
+        for choice, names in (("whole", ()), ("chosen", laid_out(kind))):
+            label = f"{choice}_{kind.name}"
+            own = parts.setdefault(f"{choice}{constants}{generated}", part(label, modules, constants, generated, names))
+            for name in TABLE_FUNCTIONS:
+                write_table_function(writer, own, name, f"{label}_{name}")
+
+
+def write_table_function(writer: Writer, part: Part, name: str, label: str) -> None:
+    """Exports a function of `table_pass.py` under a label."""
+    expressions = {argument: (argument, INT) for argument in integer_arguments(name)}
+    writer.export(f"callsieve_{label}", part, name, expressions | {"t": ("memory", "const Task *")}, "Task")

@@ -91,13 +91,7 @@ class Library:
         """
         # Not CDLL: releasing the GIL for some microseconds would hand it to another thread at each call.
         self._library = ctypes.PyDLL(str(path))
-        self._count = self._library.callsieve_count_numbers
-        self._count.argtypes, self._count.restype = (ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64), ctypes.c_int64
         self.version = (ctypes.c_char * 64).in_dll(self._library, "callsieve_version").value.decode()
-
-    def count_numbers(self, text: bytes, form: int) -> int:
-        """Counts the numbers of a form in a text, see `number_scan.count_numbers`."""
-        return self._count(text, len(text), form)  # type: ignore[no-any-return]
 
     def table_function(self, label: str, name: str) -> Callable[..., None]:
         """Returns a function of `table_pass.py`, exported under a label; it releases the GIL.

@@ -234,7 +234,7 @@ def unexpired_file(path: Path, folder: Path, declaration: Declaration) -> Path:
     return copy if copy.exists() else path
 
 
-def call_days(calls: Path) -> set[int]:
+def days_of_file(calls: Path) -> set[int]:
     """Returns the days since 1970 with calls of a Parquet file of keyed calls."""
     days: set[int] = set()
     with pq.ParquetFile(calls, pre_buffer=False) as file:

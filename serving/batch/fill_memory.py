@@ -20,7 +20,7 @@ from callsieve.serving.live.journal import file_numbers
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, snapshot_path, unlock_folder
 
 from .call_files import CallFile, read_keyed_file
-from .memory_scoring import SCORING
+from .file_scoring import SCORING
 
 HISTORY_DAYS = 28  # the longest memory of any feature
 

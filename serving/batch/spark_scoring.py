@@ -28,7 +28,7 @@ from callsieve.serving.rules.rule_bits import BITS, rule_columns
 from callsieve.serving.scorer.network_scores import MOST_CALLS
 from callsieve.serving.scorer.scorer import Scorer
 
-from .memory_scoring import SCORING, ScoreInputs, open_scorer, summary
+from .file_scoring import SCORING, ScoreInputs, open_scorer, summary
 from .output_keys import read_callee_keys, with_callee_keys
 from .shard_scoring import by_action
 from .table_rules import rule_column, rules_met

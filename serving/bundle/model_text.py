@@ -9,6 +9,7 @@ number must be finite and in range, and every tree must be a tree. A text that L
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -16,21 +17,6 @@ from itertools import pairwise
 from operator import le
 
 from callsieve.features.dataclass import dataclass
-
-from .numerals import (
-    INTEGER,
-    REAL,
-    bounded,
-    check_leaf_values,
-    check_reals,
-    check_thresholds,
-    floats,
-    integers,
-    large_numbers,
-    numbers_among,
-    reals,
-    whole_numbers,
-)
 
 MAX_CHARS = 32 << 20
 MAX_REST = 1 << 20
@@ -45,13 +31,15 @@ CATEGORICAL = 1
 """Bit 0 of `Tree.decision`: a split by sets. Bit 1: missing values go left. Bits 2-3: which values are missing."""
 
 _BY_NUMBER = frozenset({0, 2, 4, 6, 8, 10})
-_DECISIONS = {str(kind): kind for kind in sorted(_BY_NUMBER | {1, 5, 9})}
-_DECIDES = f"be one of {[*_DECISIONS.values()]}"
+_DECISIONS = _BY_NUMBER | {1, 5, 9}
 _INT32 = 2**31 - 1
 _UINT32 = 2**32 - 1
 _CONTROLS = [chr(code) for code in (*range(32), 127) if chr(code) != "\n"]
-_SIZES = re.compile(rf"{INTEGER}(?: {INTEGER})*+")
-_FEATURE_INFO = re.compile(rf"none|\[{REAL}:{REAL}\]|{INTEGER}(?::{INTEGER})*")
+# Numbers in the forms that LightGBM writes. Possessive repeats match the same numbers in half the time.
+_INTEGER = r"(?:0|-?+[1-9][0-9]{0,9}+)"
+_REAL = r"-?+(?:0|[1-9][0-9]{0,24}+)(?:\.[0-9]{1,25}+)?+(?:e[-+][0-9]{1,3}+)?+"
+_INTEGERS, _REALS = (re.compile(f"{number}(?: {number})*+") for number in (_INTEGER, _REAL))
+_FEATURE_INFO = re.compile(rf"none|\[{_REAL}:{_REAL}\]|{_INTEGER}(?::{_INTEGER})*")
 _PARAMETER = re.compile(r"\[[a-z0-9_]{1,64}: [^\n]*\]")
 _IMPORTANCE = re.compile(r"(.+)=[0-9]{1,20}")
 
@@ -108,12 +96,11 @@ def check_structure(
         raise ValueError("header must end with an empty line")
     sizes = check_header(text[:end], features, classes)
     allowed = None if levels is None else {features.index(name): count for name, count in levels.items()}
-    places = {str(place): place for place in range(len(features))}
     trees = []
     start = end + 2
     for index, size in enumerate(sizes):
         try:
-            trees.append(_tree(text[start : start + size], index, places, allowed))
+            trees.append(_tree(text[start : start + size], index, len(features), allowed))
         except ValueError as error:
             raise ValueError(f"tree {index}: {error}") from None
         start += size
@@ -143,7 +130,7 @@ def check_header(head: str, features: Sequence[str], classes: int) -> list[int]:
     _expect(lines, "feature_names=" + " ".join(features))
     line = next(lines, "")
     if line.startswith("monotone_constraints="):
-        integers(_value(line, "monotone_constraints"), len(features), -1, 1, "header: monotone_constraints")
+        _integers(_value(line, "monotone_constraints"), len(features), "header: monotone_constraints", -1, 1)
         line = next(lines, "")
     infos = _value(line, "feature_infos")
     if infos.count(" ") != len(features) - 1 or not all(map(_FEATURE_INFO.fullmatch, infos.split(" "))):
@@ -154,12 +141,10 @@ def check_header(head: str, features: Sequence[str], classes: int) -> list[int]:
         raise ValueError(f"header: tree_sizes must have at most {MAX_TREES}, by {classes}, got {count}")
     if (extra := next(lines, None)) is not None:
         raise ValueError(f"header: must end after tree_sizes, got {_short(extra)}")
-    if not _SIZES.fullmatch(sizes):
-        raise ValueError(f"header: tree_sizes must have {count} whole number(s)")
-    return bounded(list(map(int, sizes.split(" "))), 1, MAX_CHARS, "header: tree_sizes")
+    return _integers(sizes, count, "header: tree_sizes", 1, MAX_CHARS)
 
 
-def _tree(block: str, index: int, places: Mapping[str, int], levels: Mapping[int, int] | None) -> Tree:
+def _tree(block: str, index: int, features: int, levels: Mapping[int, int] | None) -> Tree:
     if not block.isascii():
         raise ValueError("must be ASCII")
     lines = block.split("\n", _MAX_LINES)
@@ -171,31 +156,34 @@ def _tree(block: str, index: int, places: Mapping[str, int], levels: Mapping[int
     if len(lines) - 4 != len(keys) or list(value) != keys:
         raise ValueError(f"must have the lines {', '.join(keys)}")
 
-    (leaves,) = integers(value["num_leaves"], 1, 1, MAX_LEAVES, "num_leaves")
-    (sets,) = integers(value["num_cat"], 1, 0, leaves - 1, "num_cat")
+    (leaves,) = _integers(value["num_leaves"], 1, "num_leaves", 1, MAX_LEAVES)
+    (sets,) = _integers(value["num_cat"], 1, "num_cat", 0, leaves - 1)
     if value["is_linear"] != "0":
         raise ValueError(f"is_linear must be 0, got {value['is_linear'][:20]!r}")
-    reals(value["shrinkage"], 1, "shrinkage")
-    check_leaf_values(value["leaf_value"], leaves, MAX_LEAF_VALUE)
+    _reals(value["shrinkage"], 1, "shrinkage")
+    leaf_value = _reals(value["leaf_value"], leaves, "leaf_value")
+    if max(map(abs, leaf_value)) > MAX_LEAF_VALUE:
+        raise ValueError(f"leaf_value must lie in -{MAX_LEAF_VALUE:g}..{MAX_LEAF_VALUE:g}")
     if leaves == 1:
-        return _constant(value)
+        return _constant(value, leaf_value)
 
     nodes = leaves - 1
     for key in _NODE_REALS:
-        check_reals(value[key], nodes, key)
-    check_reals(value["leaf_weight"], leaves, "leaf_weight")
-    check_thresholds(value["threshold"], nodes)
-    left = whole_numbers(value["left_child"], nodes, "left_child")
-    right = whole_numbers(value["right_child"], nodes, "right_child")
+        _reals(value[key], nodes, key)
+    _reals(value["leaf_weight"], leaves, "leaf_weight")
+    left, right = (_integers(value[key], nodes, key) for key in ("left_child", "right_child"))
     _check_shape(left, right)
-    leaf_count = bounded(large_numbers(value["leaf_count"], leaves, "leaf_count"), 1, _INT32, "leaf_count")
+    leaf_count = _integers(value["leaf_count"], leaves, "leaf_count", 1, _INT32)
+    decision = _integers(value["decision_type"], nodes, "decision_type")
+    if not _DECISIONS.issuperset(decision):
+        raise ValueError(f"decision_type must be one of {sorted(_DECISIONS)}")
     tree = Tree(
-        feature=numbers_among(places, value["split_feature"], nodes, "split_feature", f"lie in 0..{len(places) - 1}"),
-        threshold=floats(value["threshold"]),
-        decision=numbers_among(_DECISIONS, value["decision_type"], nodes, "decision_type", _DECIDES),
+        feature=_integers(value["split_feature"], nodes, "split_feature", 0, features - 1),
+        threshold=_reals(value["threshold"], nodes, "threshold", infinite=True),
+        decision=decision,
         left=left,
         right=right,
-        leaf_value=floats(value["leaf_value"]),
+        leaf_value=leaf_value,
         leaf_count=leaf_count,
         node_count=_node_counts(value["internal_count"], left, right, leaf_count),
         cat_boundaries=_non_negative(value["cat_boundaries"], "cat_boundaries", _INT32) if sets else [],
@@ -205,19 +193,42 @@ def _tree(block: str, index: int, places: Mapping[str, int], levels: Mapping[int
     return tree
 
 
-def _constant(value: Mapping[str, str]) -> Tree:
+def _constant(value: Mapping[str, str], leaf_value: list[float]) -> Tree:
     """Returns a tree of one leaf. Its node arrays are empty; after LightGBM saves it again, its count is empty, too."""
     for key in (*_NODE_REALS, "threshold", *_NODE_INTEGERS, "internal_count"):
         if value[key]:
             raise ValueError(f"{key} must be empty where num_leaves is 1")
     for key in ("leaf_weight", "leaf_count"):
         if value[key]:
-            reals(value[key], 1, key)
-    return Tree([], [], [], [], [], floats(value["leaf_value"]), [], [], [], [])
+            _reals(value[key], 1, key)
+    return Tree([], [], [], [], [], leaf_value, [], [], [], [])
 
 
 def _non_negative(text: str, what: str, high: int) -> list[int]:
-    return integers(text, text.count(" ") + 1, 0, high, what)
+    return _integers(text, text.count(" ") + 1, what, 0, high)
+
+
+def _integers(text: str, count: int, what: str, low: int | None = None, high: int = 0) -> list[int]:
+    """Reads `count` whole numbers, from `low` to `high` if there are bounds."""
+    if text.count(" ") != count - 1 or not _INTEGERS.fullmatch(text):
+        raise ValueError(f"{what} must have {count} whole number(s)")
+    values = list(map(int, text.split(" ")))
+    if low is not None and (min(values) < low or max(values) > high):
+        raise ValueError(f"{what} must lie in {low}..{high}, got {min(values)}..{max(values)}")
+    return values
+
+
+def _reals(text: str, count: int, what: str, *, infinite: bool = False) -> list[float]:
+    """Reads `count` finite numbers; with `infinite` also inf: LightGBM writes it for the split "known or missing"."""
+    if text.count(" ") != count - 1:  # counted first, because the text may be nearly all spaces
+        raise ValueError(f"{what} must have {count} finite number(s)")
+    words = text.split(" ")
+    numbers = [word for word in words if word != "inf"] if infinite else words
+    if numbers and not _REALS.fullmatch(" ".join(numbers)):
+        raise ValueError(f"{what} must have {count} finite number(s)")
+    if not all(map(math.isfinite, map(float, numbers))):
+        raise ValueError(f"{what} must be finite")
+    return list(map(float, words))
 
 
 def _check_shape(left: list[int], right: list[int]) -> None:
@@ -261,7 +272,7 @@ def _node_counts(text: str, left: list[int], right: list[int], leaf_count: list[
         counts[node] = counts[left[node]] + counts[right[node]]
     if " ".join(map(str, counts[:nodes])) == text and counts[0] <= _INT32:
         return counts[:nodes]
-    counts[:nodes] = stated = bounded(large_numbers(text, nodes, "internal_count"), 1, _INT32, "internal_count")
+    counts[:nodes] = stated = _integers(text, nodes, "internal_count", 1, _INT32)
     sums = [counts[i] + counts[j] for i, j in zip(left, right, strict=True)]
     node = next(node for node in range(nodes) if sums[node] != stated[node])
     raise ValueError(f"node {node}: internal_count must be {sums[node]}, the sum of its children")

@@ -174,8 +174,7 @@ def score(context: typer.Context, calls: Calls, rows: CallRowOptions, options: S
 
     Example: callsieve score --calls Master.csv --layout asterisk --out verdicts.parquet
     """
-    from callsieve.serving.batch.file_scoring import score_file
-    from callsieve.serving.batch.memory_scoring import ScoreInputs
+    from callsieve.serving.batch.file_scoring import ScoreInputs, score_file
 
     if options.bundle is None:
         console.note(SHIPPED_IN_WORDS)

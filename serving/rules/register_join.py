@@ -18,9 +18,8 @@ from callsieve.features.intake.text_columns import dictionary_column, dictionary
 from callsieve.features.records import NUMBER_CLASSES
 
 from .register_lookup import Terms
-from .registers import ANY, BETWEEN, INDEXES, ROLES, Registers
+from .registers import ANY, BETWEEN, INDEXES, NO_ROW, ROLES, Registers
 from .rule_input import RuleInput
-from .timeline import NO_ROW
 
 PART_ROWS = 1 << 20
 

@@ -17,16 +17,35 @@ from callsieve.features.online.trusted_moment import AHEAD_MS
 from callsieve.features.records import KeyedCall
 from callsieve.serving.bundle.level import NO_SHIFT, Shift
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
-from callsieve.serving.rules.policy import Policy, action_confidence, final_action, pin_feed, read_policy
+from callsieve.serving.rules.plan_classes import plan_class
+from callsieve.serving.rules.policy import (
+    Policy,
+    action_confidence,
+    band_action,
+    final_action,
+    pin_feed,
+    read_policy,
+)
+from callsieve.serving.rules.preferences import confident_class, rejected_categories
+from callsieve.serving.rules.register_lookup import look_up
 from callsieve.serving.rules.registers import Registers
-from callsieve.serving.rules.rule_input import rule_input
-from callsieve.serving.rules.rules import BEHAVIOUR, PREDICTED, RULE_BY_NAME, Fact, collect_facts
+from callsieve.serving.rules.rule_input import RuleInput, rule_input
+from callsieve.serving.rules.rules import (
+    BEHAVIOUR,
+    PREDICTED,
+    RULE_BY_NAME,
+    Fact,
+    candidate_rules,
+    collect_facts,
+)
+from callsieve.serving.rules.strata import stratum_of
 
-from .call_facts import facts_of, unwanted_content
-from .call_verdict import call_verdict, unscored
+from .network_scores import NetworkScores
 from .own_columns import OwnColumns
 from .problems import MAKE_HISTORY, kind, misfit
+from .reasons import strongest_reasons
 from .served_model import ServedModel
+from .status import Status, message_of, status_of_score
 from .verdict import Scored, Scores, Verdict, case_id
 
 if TYPE_CHECKING:
@@ -181,30 +200,29 @@ class Scorer(ServedModel):
         try:
             if type(call) is not KeyedCall:  # before `case_id`: an id of a number as written could be guessed back
                 problem = f"call: expected a KeyedCall of Intake, got {kind(call)}"
-                return Scored(unscored(self, "", "wrong_input", problem), None)
+                return Scored(self._unscored("", "wrong_input", problem), None)
             case = case_id(self.bundle.model_id, call.caller, call.callee, call.start)
             if (problem := misfit(history, self.history_features, self._lacking)) != "":
-                return Scored(unscored(self, case, "wrong_input", problem), None)
+                return Scored(self._unscored(case, "wrong_input", problem), None)
             try:
                 vector = history.row(call)
             except ValueError:  # its text could come from a class of the host
                 problem = "call: a field is not as an Intake returns it"
-                return Scored(unscored(self, case, "wrong_input", problem), None)
+                return Scored(self._unscored(case, "wrong_input", problem), None)
             if self._own and self.columns is not None:
                 vector.extend(self.columns.row(self._own, call.caller, call.start))
             if end_stage is not None:
                 end_stage("vector")
-            facts = facts_of(vector, call, self.policy.terms, self.registers)
+            facts = self._facts_of(vector, call)
             filling = not history.covers(call.start, self.policy.history_days)
             behind, recognised = history.lag(call.start) > AHEAD_MS, history.feed
             feed = self.feed_for(self.policy.feed or recognised)
             if self.registers is not None and not (filling or behind):
                 with contextlib.suppress(Exception):  # facts of rules stay valid when a model fails
-                    facts += unwanted_content(self, self.registers, vector, call, feed)
+                    facts += self._unwanted_content(vector, call, feed)
             if end_stage is not None:
                 end_stage("facts")
-            verdict = call_verdict(
-                self,
+            verdict = self._verdict(
                 vector,
                 call.start,
                 facts,
@@ -218,7 +236,7 @@ class Scorer(ServedModel):
                 end_stage=end_stage,
             )
         except Exception as error:
-            verdict = unscored(self, case, "fault", type(error).__name__)
+            verdict = self._unscored(case, "fault", type(error).__name__)
         return Scored(verdict, vector)
 
     def explain_row(
@@ -249,8 +267,7 @@ class Scorer(ServedModel):
             if facts is None:
                 facts = collect_facts(rule_input(vector), self.policy.terms, None)
             feed = self.bundle.feed if feed is None else feed
-            return call_verdict(
-                self,
+            return self._verdict(
                 vector,
                 start,
                 facts,
@@ -263,7 +280,7 @@ class Scorer(ServedModel):
                 shift=shift,
             )
         except Exception as error:
-            return unscored(self, "", "fault", type(error).__name__)
+            return self._unscored("", "fault", type(error).__name__)
 
     def score_table(
         self,
@@ -316,3 +333,147 @@ class Scorer(ServedModel):
         names = [fact.rule for fact in verdict.rules if RULE_BY_NAME[fact.rule].kind not in (BEHAVIOUR, PREDICTED)]
         action = final_action(self.policy, "pass", names)
         return action, action_confidence(self.policy, action, "pass", math.nan, names)
+
+    def _facts_of(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
+        """Returns the facts that need no model."""
+        terms, registers = self.policy.terms, self.registers
+        own_number = call.caller == call.callee
+        facts = rule_input(vector, float(own_number))
+        if registers is not None:
+            return collect_facts(look_up(registers, call, terms, facts), terms, registers)
+        rules = candidate_rules(
+            call.attestation, call.route, call.caller_class, call.callee_class, call.presented_differs, own_number
+        )
+        return collect_facts(facts, terms, None, rules)
+
+    def _unwanted_content(self, vector: Sequence[float], call: KeyedCall, feed: str) -> tuple[Fact, ...]:
+        """Returns the fact that the call is likely of a category that the called person rejects, if it is."""
+        bundle, terms = self.bundle, self.policy.terms
+        row_of = rejected_categories(self.registers, call.callee, call.start, bundle.classes.get("content", ()))
+        if not row_of or bundle.content is None:
+            return ()
+        row = self.model_input.row(vector, feed)
+        model, _ = bundle.risk_model(feed)
+        network = self.networks.get(feed)
+        shift = NO_SHIFT if network is None else network.shift
+        if shift.unlike or not self.reaches_band(model.predict_one(row) - shift.amount, stratum_of(vector), feed):
+            return ()
+        content = confident_class(bundle.content.predict_few([row])[0], bundle.classes["content"], terms.content_share)
+        if content is None or content not in row_of:
+            return ()
+        predicted = RuleInput(unwanted=1.0, rows={"preferences": row_of[content]})
+        return collect_facts(predicted, terms, self.registers)
+
+    def _verdict(
+        self,
+        vector: Sequence[float],
+        start: int,
+        facts: tuple[Fact, ...],
+        *,
+        case: str,
+        explain: bool,
+        reasons: bool,
+        feed: str,
+        filling: bool,
+        behind: bool = False,
+        shift: Shift = NO_SHIFT,
+        network: NetworkScores | None = None,
+        end_stage: Callable[[str], object] | None = None,
+    ) -> Verdict:
+        """Scores the vector. Facts keep their action when the model fails.
+
+        Args:
+            start: start of the call, Unix ms.
+            explain: whether to give reasons for every action, "pass" included.
+            reasons: whether to give reasons at all.
+            feed: the feed of the records.
+            filling: whether the history does not reach back far enough, so there is no score and every band abstains.
+            behind: whether the history has moved past the start of the call, so every band abstains.
+            shift: of the network of the call.
+            network: the scores of the network so far, which give the shift in place of `shift`.
+            end_stage: called with "forest" when the raw score is known.
+        """
+        bundle, policy = self.bundle, self.policy
+        try:
+            row = self.model_input.row(vector, feed)
+            model, calibration = bundle.risk_model(feed)
+            raw = model.predict_one(row)
+        except Exception as error:
+            return self._unscored(case, "fault", type(error).__name__, facts)
+        if end_stage is not None:
+            end_stage("forest")
+        if not math.isfinite(raw):
+            return self._unscored(case, "fault", "the model's raw score is not finite", facts)
+        if network is not None:
+            shift = network.shift
+            if not (filling or behind):
+                network.add(start, raw)
+        raw -= shift.amount
+        stratum, bands = stratum_of(vector), () if shift.unlike else self.bands(feed)
+        by_band, band = ("pass", "") if filling or behind else band_action(policy, bands, raw, stratum)
+        status, message = status_of_score(
+            stale=start > self.valid_until_ms,
+            behind=behind,
+            filling=filling,
+            other_feed=not self.bands(feed),
+            unlike=shift.unlike,
+            silent=self.is_silent(stratum, feed),
+            detail=shift.detail,
+        )
+        rules = [fact.rule for fact in facts]
+        action = final_action(policy, by_band, rules)
+        # The raw score of a call without a week before it is no probability: an ordinary first call would have 0.9.
+        score = math.nan if filling else calibration.probability(raw)
+        explain = explain or "pass" not in (by_band, action)
+        content = self._likely_class("content", row) if explain else None
+        return Verdict(
+            action=action,
+            score=score,
+            band=band,
+            content=content,
+            mode=self._likely_class("mode", row) if explain else None,
+            reasons=strongest_reasons(bundle.features, row, model.contributions(row)[0]) if explain and reasons else (),
+            status=status,
+            case=case,
+            model=bundle.model_id,
+            valid_until=bundle.valid_until,
+            raw=raw,
+            threshold=next((item.threshold_for(stratum) for item in bands if item.name == band), math.nan),
+            rules=facts,
+            feed=feed,
+            shift=shift.amount,
+            confidence=action_confidence(policy, action, by_band, score, rules),
+            message=message,
+            plan_class="" if action == "pass" else plan_class(content if by_band != "pass" else None, rules),
+        )
+
+    def _unscored(self, case: str, status: Status, detail: str, facts: tuple[Fact, ...] = ()) -> Verdict:
+        """Returns the verdict on a call without a score, whose action follows from its facts, and notes the problem."""
+        message = message_of(status, detail)
+        self.problems.note(status, message, case)
+        rules = [fact.rule for fact in facts]
+        action = final_action(self.policy, "pass", rules)
+        return Verdict(
+            action=action,
+            score=math.nan,
+            band="",
+            content=None,
+            mode=None,
+            reasons=(),
+            status=status,
+            case=case,
+            model=self.bundle.model_id,
+            valid_until=self.bundle.valid_until,
+            rules=facts,
+            confidence=action_confidence(self.policy, action, "pass", math.nan, rules),
+            message=message,
+            plan_class="" if action == "pass" else plan_class(None, rules),
+        )
+
+    def _likely_class(self, name: str, row: Sequence[float]) -> str | None:
+        """Returns the likeliest class by the bundle's model "content" or "mode", or None without this model."""
+        model = self.bundle.content if name == "content" else self.bundle.mode
+        if model is None:
+            return None
+        (raw,) = model.predict_few([row])
+        return self.bundle.classes[name][raw.index(max(raw))]

@@ -15,7 +15,7 @@ import numpy as np
 
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.coverage import call_days, covered_rows
-from callsieve.serving.batch.memory_scoring import open_scorer
+from callsieve.serving.batch.file_scoring import open_scorer
 from callsieve.serving.rules.strata import strata_of
 from callsieve.training.model.bands import aligned_scores
 from tests.bench.harness import parser_of, simulated_world

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from callsieve.features.files.dates import DAY
-from callsieve.serving.batch.memory_scoring import open_scorer, score_calls
+from callsieve.serving.batch.file_scoring import open_scorer, score_calls
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.training.model.folds import nth_call
 from tests.bench.harness import parser_of, simulated_world

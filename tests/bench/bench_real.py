@@ -22,7 +22,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.reading.call_files import read_calls
 from callsieve.features.reading.layouts import read_layout
-from callsieve.serving.batch.memory_scoring import open_scorer, score_calls
+from callsieve.serving.batch.file_scoring import open_scorer, score_calls
 from callsieve.serving.rules.policy import ACTIONS
 from callsieve.serving.scorer.scorer import Scorer
 from tests.bench.harness import parser_of

@@ -24,8 +24,7 @@ from callsieve.features import Call, Intake, Key
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.serving import read_policy
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
-from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.memory_scoring import ScoreInputs
+from callsieve.serving.batch.file_scoring import ScoreInputs, score_file
 from callsieve.serving.batch.output_keys import callee_keys_or_temporary
 from callsieve.serving.bundle.signing import generate_signing_key, write_public_key
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared

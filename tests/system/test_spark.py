@@ -38,7 +38,7 @@ from callsieve.features.online.feeds import (
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.batch import spark_scoring
 from callsieve.serving.batch.call_files import CallFile
-from callsieve.serving.batch.memory_scoring import ScoreInputs, open_scorer, score_calls
+from callsieve.serving.batch.file_scoring import ScoreInputs, open_scorer, score_calls
 from callsieve.serving.batch.spark_scoring import WorkerInputs
 from callsieve.serving.bundle import level
 from callsieve.serving.bundle.bundle import BundleError

@@ -42,9 +42,7 @@ FOREST = "callsieve.serving.bundle.forest"
 
 def build(folder: Path) -> None:
     """Builds the sanitized libraries in a folder."""
-    kernel_source, forest_library = map(
-        import_module, ("callsieve.features.codegen.kernel_source", FOREST + "_library")
-    )
+    kernel_source, forest_library = map(import_module, ("callsieve.features.codegen.c_source", FOREST + "_library"))
     kernel = folder / "kernel.c"
     kernel.write_text(kernel_source.source(), encoding="utf-8")
     version = f"-DFOREST_VERSION={forest_library.fingerprint()}ULL"

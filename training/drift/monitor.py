@@ -19,8 +19,8 @@ from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
 from callsieve.features.files.dates import DAY
 from callsieve.features.files.progress import Progress
+from callsieve.serving.batch.file_scoring import open_scorer, score_calls
 from callsieve.serving.batch.fill_memory import HISTORY_DAYS
-from callsieve.serving.batch.memory_scoring import open_scorer, score_calls
 from callsieve.serving.bundle.bundle import Bundle
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA

@@ -21,7 +21,7 @@ from callsieve.features.files.atomic import check_present
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.online.feeds import COMPLETE, feed_of_table
-from callsieve.serving.batch.memory_scoring import open_scorer
+from callsieve.serving.batch.file_scoring import open_scorer
 from callsieve.serving.batch.table_rules import rules_met
 from callsieve.serving.bundle.metadata import Band, BundleMetadata
 from callsieve.serving.rules.rule_bits import rule_columns, table_actions

@@ -32,7 +32,7 @@ from sklearn.preprocessing import StandardScaler
 from callsieve.features.arrays import Array
 from callsieve.features.files.progress import Progress
 from callsieve.features.online.feeds import COMPLETE
-from callsieve.serving.batch.memory_scoring import open_scorer
+from callsieve.serving.batch.file_scoring import open_scorer
 from callsieve.training.data.dataset import Dataset, read_dataset
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.label_policy import policy_of

@@ -15,7 +15,7 @@ from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import to_strings
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
 from callsieve.serving.batch.complaint_rows import read_complaints
-from callsieve.serving.batch.memory_scoring import open_registers, open_scorer, score_calls, score_vectors
+from callsieve.serving.batch.file_scoring import open_registers, open_scorer, score_calls, score_vectors
 from callsieve.serving.rules.policy import ACTIONS, read_policy
 from callsieve.serving.rules.rule_bits import BITS
 from callsieve.serving.scorer.scorer import Scorer

@@ -19,7 +19,7 @@ from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import factorize, to_strings
 from callsieve.serving.batch.complaint_rows import read_complaints
-from callsieve.serving.batch.memory_scoring import open_registers, open_scorer, score_calls
+from callsieve.serving.batch.file_scoring import open_registers, open_scorer, score_calls
 from callsieve.serving.batch.own_column_join import OWN_FILE, read_own_columns
 from callsieve.serving.batch.table_rules import compute_rule_columns, rules_met
 from callsieve.serving.custody.expiry import expiry_filter

@@ -22,8 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 from callsieve.features.files.progress import silent
 from callsieve.serving.batch.call_files import CallFile
-from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.memory_scoring import ScoreInputs
+from callsieve.serving.batch.file_scoring import ScoreInputs, score_file
 from tests.bench.harness import parser_of, show
 
 TARGET = 1e-4  # of innocent calls

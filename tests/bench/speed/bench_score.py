@@ -41,7 +41,7 @@ import json, resource, sys, time
 from pathlib import Path
 from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.memory_scoring import ScoreInputs
+from callsieve.serving.batch.file_scoring import ScoreInputs
 
 folder, threads, last = Path(sys.argv[1]), int(sys.argv[2]), [time.process_time()]
 steps = {"start": last[0]}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.features.codegen import c_source, compiled_library, kernel_source
+from callsieve.features.codegen import c_source, compiled_library
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from tests.support.calls.strategies import as_keyed_call, as_keyed_table, histories
@@ -128,7 +128,7 @@ def test_an_untranslatable_line_is_named_in_the_error(line):
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """The whole kernel as unoptimised C."""
-    return compiled_library.Library(compiled(tmp_path_factory.mktemp("kernel"), kernel_source.source()))
+    return compiled_library.Library(compiled(tmp_path_factory.mktemp("kernel"), c_source.source()))
 
 
 @pytest.mark.system

@@ -34,8 +34,6 @@ class Inner(Record, frozen=True):
 class Outer(Record, frozen=True):
     version: str
     count: Annotated[int, Meta(ge=1, le=10)] = 1
-    hours: Annotated[float, Meta(ge=0.5)] | None = None
-    on: bool = False
     appeal: str = ""
     table: dict[str, Inner] = field(default_factory=dict)
     deep: dict[str, dict[str, Inner]] = field(default_factory=dict)
@@ -54,43 +52,23 @@ class Outer(Record, frozen=True):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"version": 1}, "version: expected a text, got 1"),
+        ({"version": 1}, "version: expected `str`, got `int`"),
         ({"version": ""}, "version: expected a printable text of 1 to 4096 characters, got ''"),
         ({"version": "a\n"}, "version: expected a printable text of 1 to 4096 characters, got 'a\\\\n'"),
         ({"version": "a" * 4097}, "version: expected a printable text of 1 to 4096 characters, got 'aaa"),
-        ({"other": 1}, "unknown key 'other', expected version, count, hours, on, appeal, table, deep, words, "),
-        ({"choices": {"a": 1, "c": 1}}, "choices: expected one of a, b, got 'c'"),
-        ({"re-named": "x"}, "re-named: expected a whole number, got 'x'"),
-        ({"count": True}, "count: expected a whole number >= 1 and <= 10, got True"),
-        ({"count": 1.0}, "count: expected a whole number >= 1 and <= 10, got 1.0"),
-        ({"hours": "x"}, "hours: expected a number >= 0.5 or null, got 'x'"),
-        ({"hours": 0}, "hours: expected a number >= 0.5, got 0"),
-        ({"count": 0}, "count: expected a whole number >= 1 and <= 10, got 0"),
-        ({"count": 10**30}, "count: expected a whole number >= 1 and <= 10, got a huge number"),
+        ({"other": 1}, "object contains unknown field `other`"),
+        ({"a\n`b": 1}, r"'object contains unknown field `a\\n`b`'"),
+        ({"choices": {"a": 1, "c": 1}}, "choices: invalid enum value 'c'"),
+        ({"choices": {"c" * 400: 1}}, r"choices: \"invalid enum value 'ccc.*\.\.\."),
+        ({"re-named": "x"}, "re-named: expected `int`, got `str`"),
+        ({"count": 0}, "count: expected `int` >= 1"),
+        ({"count": 10**30}, "count: expected `int` <= 10"),
         ({"count": 7}, "count must not be 7 - for once"),
-        ({"day": "2026-11-31"}, "day: expected a day such as 2026-11-28, got '2026-11-31'"),
-        ({"day": 20261128}, "day: expected a day such as 2026-11-28 or null, got 20261128"),
-        ({"on": 1}, "on: expected true or false, got 1"),
-        ({"table": []}, r"table: expected a table, got \[\]"),
-        (
-            {"table": {"fine": {}, "a.b": {"share": 0}}},
-            r"table\.'a\.b'\.share: expected a number > 0 and <= 1, got 0",
-        ),
-        (
-            {"table": {"fine": {}, "x": {"share": math.nan}}},
-            r"table\.x\.share: expected a number > 0 and <= 1, got nan",
-        ),
-        ({"table": {"x": {"pair": "no"}}}, r"table\.x\.pair: expected a list or null, got 'no'"),
-        ({"table": {"x": {"pair": [1]}}}, r"table\.x\.pair: expected a list of length 2, got \[1\]"),
-        ({"table": {"x": {"pair": [1, 3]}}}, r"table\.x\.pair\[1\]: expected one of 1, 2, got 3"),
-        ({"table": {"x": {"links": ["block", "no"]}}}, r"table\.x\.links\[1\]: expected one of block, trunk, got 'no'"),
-        (
-            {"deep": {"x": {"y": {}}, "z": {"y": {}, "w": {"to": 1}}}},
-            r"deep\.z\.w: unknown key 'to', expected links",
-        ),
-        ({"words": []}, r"words: expected a list of length >= 1, got \[\]"),
+        ({"day": "2026-11-31"}, "day: invalid RFC3339 encoded date"),
+        ({"table": {"fine": {}, "x": {"share": math.nan}}}, r"table\[\.\.\.\]\.share: expected `float` "),
+        ({"table": {"x": {"pair": [1, 3]}}}, r"table\[\.\.\.\]\.pair\[1\]: invalid enum value 3"),
+        ({"deep": {"z": {"w": {"to": 1}}}}, r"deep\[\.\.\.\]\[\.\.\.\]: object contains unknown field `to`"),
         ({"words": ["a", ""]}, "words: expected a printable text"),
-        ({"by_name": {"a": 1}}, r"by_name\.a: expected a text, got 1"),
         ({"by_name": {"\x07": "a"}}, "by_name: expected a printable text"),
     ],
 )
@@ -98,11 +76,11 @@ def test_a_mistake_names_the_file_the_key_and_the_expectation(more, message):
     value = {"version": "1"} | more
     with pytest.raises(ValueError, match=f"^mine.toml: {message}") as caught:
         as_kind(value, Outer, "mine.toml")
-    assert "\n" not in str(caught.value) and "`" not in str(caught.value)
+    assert str(caught.value).isprintable()
 
 
 def test_a_missing_key_and_a_wrong_whole_are_named():
-    for value, message in (({}, "expected the key version"), ([], r"expected a table, got \[\]")):
+    for value, message in (({}, "object missing required field `version`"), ([], "expected `object`, got `array`")):
         with pytest.raises(ValueError, match=f"^mine.toml: {message}$"):
             as_kind(value, Outer, "mine.toml")
 

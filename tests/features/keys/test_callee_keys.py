@@ -23,8 +23,7 @@ from callsieve.features.intake.numbers import parse_in_period
 from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.serving.batch.call_files import CallFile
-from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.memory_scoring import ScoreInputs
+from callsieve.serving.batch.file_scoring import ScoreInputs, score_file
 from callsieve.serving.batch.output_keys import with_callee_keys
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.oversight.governance.incident import affected

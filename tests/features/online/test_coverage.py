@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from callsieve.features import Call, History, Intake
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.online.coverage import call_days, covered_rows, is_covered
-from callsieve.serving.batch.memory_scoring import rows_with_history, score_calls
+from callsieve.serving.batch.file_scoring import rows_with_history, score_calls
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
 from callsieve.serving.rules.policy import ACTIONS, Policy
@@ -131,5 +131,5 @@ def test_a_policy_requires_whole_days(tmp_path, days):
     from callsieve.serving.rules.policy import read_policy
 
     (tmp_path / "policy.toml").write_text(f'version = "1"\nhistory_days = {days}\n[bands]\n')
-    with pytest.raises(ValueError, match="history_days: expected a whole number >= 0 and <= 28, got"):
+    with pytest.raises(ValueError, match="history_days: expected `int`"):
         read_policy(tmp_path / "policy.toml")

@@ -13,7 +13,7 @@ from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.features.online.history import History
 from callsieve.serving.batch.complaint_rows import complaint_table
-from callsieve.serving.batch.memory_scoring import score_calls
+from callsieve.serving.batch.file_scoring import score_calls
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.judging.leak_probes import neighbours, vectors_again

@@ -28,8 +28,7 @@ from callsieve.features.offline.shard_tasks import ShardVectors
 from callsieve.features.online.feeds import NO_ROUTES
 from callsieve.serving.batch import file_scoring, shard_scoring
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
-from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.memory_scoring import ScoreInputs, open_registers, open_scorer, score_calls
+from callsieve.serving.batch.file_scoring import ScoreInputs, open_registers, open_scorer, score_calls, score_file
 from callsieve.serving.batch.shard_scoring import verdict_counts
 from callsieve.serving.batch.verdict_file import verdict_table
 from callsieve.serving.bundle import level
@@ -183,7 +182,7 @@ from callsieve.features.intake import number_memory
 from callsieve.features.offline import keyed_file, shards
 from callsieve.serving.batch import file_scoring
 from callsieve.serving.batch.call_files import CallFile
-from callsieve.serving.batch.memory_scoring import ScoreInputs
+from callsieve.serving.batch.file_scoring import ScoreInputs
 
 site, layout, calls, out, sizes = Path(sys.argv[1]), *sys.argv[2:4], Path(sys.argv[4]), json.loads(sys.argv[5])
 for module in (keyed_file, number_memory, shards, file_scoring):
@@ -270,7 +269,7 @@ from pathlib import Path
 
 from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.memory_scoring import ScoreInputs
+from callsieve.serving.batch.file_scoring import ScoreInputs
 
 bundle, calls, trust, out = map(Path, sys.argv[1:])
 inputs = ScoreInputs(calls=CallFile(path=calls, layout="callsieve"), bundle=bundle, trust=trust, out=out)

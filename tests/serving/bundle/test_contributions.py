@@ -1,10 +1,8 @@
 """Contributions: equal to LightGBM and to the definition, and exact for every form of tree."""
 
-import dataclasses
 import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 
 import lightgbm
 import numpy as np
@@ -178,14 +176,6 @@ def test_contributions_equal_the_definition(seed, depth, row):
     np.testing.assert_allclose(contributions_of([tree], row), by_definition(tree, row), rtol=1e-10, atol=1e-14)
 
 
-@pytest.mark.parametrize("near", ["left", "right"])
-@pytest.mark.parametrize(("depth", "width"), [(5, 5), (9, 3), (12, 4)])
-def test_contributions_of_chains_equal_the_definition(depth, width, near):
-    tree = chain(depth, width, near=near)
-    for row in np.random.default_rng(depth).normal(size=(8, width)).tolist():
-        np.testing.assert_allclose(contributions_of([tree], row), by_definition(tree, row), rtol=1e-10, atol=1e-14)
-
-
 @pytest.mark.system
 @pytest.mark.parametrize(("depth", "width"), [(17, 17), (24, 24), (30, 30), (100, 40), (500, 500), (511, 2)])
 def test_contributions_of_deep_trees_sum_to_the_score(depth, width):
@@ -195,48 +185,6 @@ def test_contributions_of_deep_trees_sum_to_the_score(depth, width):
     base = sum(np.dot(tree.leaf_count, tree.leaf_value) / sum(tree.leaf_count) for tree in trees)
     total = [contributions_of(trees, row).sum() + base for row in matrix]
     np.testing.assert_allclose(total, small.evaluate(trees, matrix)[:, 0], rtol=0, atol=1e-11)
-
-
-def paths(tree, row, node=0, features=None):
-    """Yields each leaf's value and, for each feature on its path, the share of calls and whether the row follows it."""
-    features = features or {}
-    if node < 0:
-        yield tree.leaf_value[~node], features
-        return
-    feature, left = tree.feature[node], small._goes_left(tree, node, row[tree.feature[node]])
-    for child, goes in ((tree.left[node], left), (tree.right[node], not left)):
-        count = tree.node_count[child] if child >= 0 else tree.leaf_count[~child]
-        share, before = features.get(feature, (Fraction(1), True))
-        yield from paths(
-            tree, row, child, features | {feature: (share * count / tree.node_count[node], before and goes)}
-        )
-
-
-def by_exact_integrals(tree, row):
-    """Returns the integral over t of each path's product, in exact fractions: summing over sets would take too long."""
-    values = np.zeros(len(row))
-    for value, features in paths(tree, row):
-        for feature, (share, goes) in features.items():
-            product = [goes - share]
-            for other, (z, p) in features.items():
-                if other != feature:
-                    product = [a * z + b * (p - z) for a, b in zip([*product, 0], [0, *product], strict=True)]
-            values[feature] += value * float(sum(a / (power + 1) for power, a in enumerate(product)))
-    return values
-
-
-@pytest.mark.system
-@pytest.mark.parametrize("goes", [1.0, -1.0], ids=["away", "along"])
-@pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 18, 24, 31, 33])
-def test_the_number_of_points_fits_the_longest_path(width, goes):
-    """Equal shares of calls at every node and a constant row give the highest power of t."""
-    tree = chain(width, width, near="left")
-    counts = [2**i for i in reversed(range(width))]
-    tree = dataclasses.replace(
-        tree, threshold=[0.0] * width, leaf_count=[*counts, 1], node_count=[2 * count for count in counts]
-    )
-    row = [goes] * width
-    np.testing.assert_allclose(contributions_of([tree], row), by_exact_integrals(tree, row), rtol=1e-10, atol=1e-15)
 
 
 @pytest.mark.parametrize("sets", [1, 2, 3, 8, 32])

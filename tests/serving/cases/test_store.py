@@ -23,8 +23,15 @@ from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.cases.erasure import erase_before, erase_subject
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.notice import LANGUAGES, notice
-from callsieve.serving.cases.review_order import LinkedAppeal, group_appeals, order_appeals, votes_needed
-from callsieve.serving.cases.store import CaseError, CaseStore, DatabaseError
+from callsieve.serving.cases.store import (
+    CaseError,
+    CaseStore,
+    DatabaseError,
+    LinkedAppeal,
+    group_appeals,
+    order_appeals,
+    votes_needed,
+)
 from callsieve.serving.live.cleared_callers import FILE, read_cleared
 from callsieve.serving.live.journal import Journal, file_path, seal
 from callsieve.serving.live.verdict_log import (

@@ -9,7 +9,7 @@ from callsieve.features import History
 from callsieve.serving import BundleError, OwnColumns, Scorer, Swap
 from callsieve.serving.batch import spark_scoring
 from callsieve.serving.batch.call_files import CallFile
-from callsieve.serving.batch.memory_scoring import ScoreInputs, score_calls
+from callsieve.serving.batch.file_scoring import ScoreInputs, score_calls
 from callsieve.serving.batch.own_column_join import open_own_columns, read_own_columns
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.verdict_log import Position, read_after

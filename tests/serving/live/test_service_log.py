@@ -92,4 +92,4 @@ def test_a_fault_of_the_scorer_is_logged_with_the_case(tmp_path, caplog, monkeyp
     (line,) = [entry for entry in caplog.records if "ZeroDivisionError" in entry.getMessage()]
     formatted = (JsonFormat() if record == "json" else TextFormat()).format(line)
     assert verdict.status == "fault" and verdict.case in formatted
-    assert "(ZeroDivisionError) at test_service_log.py:" in formatted and " < call_verdict.py:" in formatted
+    assert "(ZeroDivisionError) at test_service_log.py:" in formatted and " < scorer.py:" in formatted

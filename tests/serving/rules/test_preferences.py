@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
-from callsieve.serving.batch.memory_scoring import score_vectors
+from callsieve.serving.batch.file_scoring import score_vectors
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.verdict_log import verdict_record

@@ -13,19 +13,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.features.intake import keyed_table
 from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.numbers import parse
 from callsieve.features.keys.tokens import KEY_VARIABLE, Key, to_letters
-from callsieve.serving.batch.memory_scoring import open_registers
+from callsieve.serving.batch.file_scoring import open_registers
 from callsieve.serving.batch.register_files import read_registers, split_range, write_registers
 from callsieve.serving.batch.table_rules import compute_rule_columns, rules_met
 from callsieve.serving.custody.purposes import declare, require_purpose
 from callsieve.serving.rules.policy import read_policy
 from callsieve.serving.rules.register_join import RegisterJoin
 from callsieve.serving.rules.register_lookup import Terms, look_up
-from callsieve.serving.rules.registers import OPTIONAL, SCHEMA, Registers, columns_of
-from callsieve.serving.rules.timeline import NEVER, NO_ROW, Span, as_of, step_function
+from callsieve.serving.rules.registers import (
+    NEVER,
+    NO_ROW,
+    OPTIONAL,
+    SCHEMA,
+    Registers,
+    Span,
+    as_of,
+    columns_of,
+    step_function,
+)
 from callsieve.training.cli.command_table import main
 from tests.support.calls import strategies
 from tests.support.errors import refused
@@ -543,18 +551,6 @@ def test_joining_parts_equals_joining_the_whole_table(world, world_folder, monke
     assert len(np.unique(bits)) > 3
     assert np.nansum(whole.campaign) > 100
     assert np.nansum(whole.consent) > 100
-
-
-def test_online_look_up_equals_the_join_for_a_simulated_world(world, world_folder):
-    registers = read_registers(world_folder, KEY).registers
-    terms = read_policy().terms
-    some = world.calls.take(list(range(0, world.calls.num_rows, 40)))
-    joined, count = RegisterJoin(registers, terms).registered(some), 0
-    for row, call in enumerate(keyed_table.keyed_calls(some)):
-        facts = known_facts(look_up(registers, call, terms))
-        assert facts == known_facts(joined, row)
-        count += len(facts)
-    assert count > 3 * some.num_rows
 
 
 @pytest.mark.source("L7", "L13", by="serving/rules/registers.py")

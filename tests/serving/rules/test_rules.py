@@ -18,7 +18,7 @@ from callsieve.features.intake.numbers import parse_in_period
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES
 from callsieve.serving import Policy, Registers, Scorer, read_policy
-from callsieve.serving.batch.memory_scoring import score_vectors
+from callsieve.serving.batch.file_scoring import score_vectors
 from callsieve.serving.batch.register_files import write_registers
 from callsieve.serving.batch.verdict_file import verdict_details
 from callsieve.serving.cases.rescore import rescore
@@ -159,14 +159,6 @@ def test_each_rule_has_a_test_case_and_sentences_in_both_languages():
     for rule in RULES:
         assert re.search(r"[\u4e00-\u9fff]", rule.zh) and not re.search("[,:;()]", rule.zh)
         assert not re.search(r"[\u4e00-\u9fff]", rule.en)
-
-
-def test_without_registers_only_rules_that_need_none_apply():
-    assert [rule.name for rule in UNREGISTERED] == [
-        "authentication_failed", "irregular_number", "own_number", "withheld_number", "domestic_from_abroad",
-        "shown_number_differs", "ring_once", "call_bombing", "many_callers", "protected_caller", "protected_callee",
-        "called_first", "long_talks", "repeated_caller", "trusted_caller",
-    ]  # fmt: skip
 
 
 def test_values_are_formatted_for_people():

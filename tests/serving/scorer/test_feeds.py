@@ -17,7 +17,7 @@ from callsieve.features.online.feeds import (
     OUTGOING_ONLY,
     UNKNOWN_FEED,
 )
-from callsieve.serving.batch.memory_scoring import score_calls
+from callsieve.serving.batch.file_scoring import score_calls
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.swap import Swap

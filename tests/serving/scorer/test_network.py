@@ -9,7 +9,7 @@ from msgspec import structs
 from callsieve.features import History
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.kernel.windows import DAY_MS, WEEK
-from callsieve.serving.batch.memory_scoring import score_calls
+from callsieve.serving.batch.file_scoring import score_calls
 from callsieve.serving.bundle import level as level_module
 from callsieve.serving.bundle.level import NO_SHIFT, Shift, level_of
 from callsieve.serving.bundle.metadata import Level

@@ -109,7 +109,7 @@ def test_an_overturned_verdict_clears_its_caller_in_a_running_service(running, c
     assert [payload["outcome"] for _, payload in payloads(log, "decision")] == ["overturned", "clearance ended"]
 
 
-@pytest.mark.source("P14", by="serving/cases/review_order.py")
+@pytest.mark.source("P14", by="serving/cases/store.py")
 def test_one_reviewer_cannot_clear_a_group_that_appeals_together(running, command_json, run_command):
     """One person cannot clear the numbers of one trunk: the service keeps its verdicts."""
     service, folder, key, verdicts = running

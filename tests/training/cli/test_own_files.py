@@ -309,9 +309,9 @@ def test_checked_and_trusted_numbers_become_a_model_without_a_complaint(run_comm
         ("complaints.csv", ",SCAM", ",SWINDLE", "(column 'topic', expected a word of the layout: add the "
          "words of the file under [category], such as SWINDLE)"),
         ("complaints.csv", "complainant,accused", "complainant,about", "complaints.csv: column 2 is not known"),
-        ("op.toml", 'accused"]', 'accused"]\ncall = ["called"]', "columns: unknown key 'call', expected number, "),
-        ("op.toml", 'at = ["called"]\n', "", "columns: expected the key at"),
-        ("op.toml", "[complaints]", "[complaints]\nzones = 1", "unknown key 'zones'"),
+        ("op.toml", 'accused"]', 'accused"]\ncall = ["called"]', "columns: object contains unknown field `call`"),
+        ("op.toml", 'at = ["called"]\n', "", "columns: object missing required field `at`"),
+        ("op.toml", "[complaints]", "[complaints]\nzones = 1", "unknown field `zones`"),
         ("op.toml", "[complaints]", '[complaints]\nzone = "Mars"', "unknown time zone 'Mars'"),
         ("op.toml", "[complaints]", "[complaint]", "unknown key 'complaint'"),
     ],

@@ -126,8 +126,8 @@ def test_a_layout_names_columns_and_words(ingest, tmp_path, text, head, line):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('[checks]\nverdict = { spam = "bad" }\n', "checks: verdict.spam: expected one of innocent, nuisance"),
-        ("[checks]\ncolumns = { reporter = ['a'] }\n", "unknown key 'reporter'"),
+        ('[checks]\nverdict = { spam = "bad" }\n', "checks: verdict[...]: invalid enum value 'bad'"),
+        ("[checks]\ncolumns = { reporter = ['a'] }\n", "unknown field `reporter`"),
         ('[checks]\nzone = "Mars"\n', "unknown time zone 'Mars'"),
         (None, "layout '12321': expected callsieve, or a .toml file"),
     ],

@@ -138,8 +138,8 @@ def test_a_layout_names_columns_and_words(ingest, tmp_path, text, head, line):
 @pytest.mark.parametrize(
     ("text", "head", "says"),
     [
-        ('[trusted]\nkind = { poll = "survey?" }\n', HEAD, "kind.poll: expected one of announcement, customer, other"),
-        ("[trusted]\ncolumns = { verdict = ['a'] }\n", HEAD, "unknown key 'verdict'"),
+        ('[trusted]\nkind = { poll = "survey?" }\n', HEAD, "kind[...]: invalid enum value 'survey?'"),
+        ("[trusted]\ncolumns = { verdict = ['a'] }\n", HEAD, "unknown field `verdict`"),
         (None, HEAD, "layout '12321': expected callsieve, or a .toml file"),
         ("", "number,kind,since", "trusted.csv: column 3 is not known, expected kind, known_at, number, trusted_from"),
         ("", "number,trusted_from,trusted_to", "trusted.csv: no column for kind, expected kind"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.serving.batch.memory_scoring import open_scorer
+from callsieve.serving.batch.file_scoring import open_scorer
 from callsieve.training.judging import membership
 from callsieve.training.judging.membership import (
     MIN_CALLERS,

@@ -15,8 +15,7 @@ from callsieve.features import History, read_key
 from callsieve.features.catalogue.lite import LITE
 from callsieve.features.files.progress import silent
 from callsieve.serving.batch.call_files import CallFile
-from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.memory_scoring import ScoreInputs, score_calls
+from callsieve.serving.batch.file_scoring import ScoreInputs, score_calls, score_file
 from callsieve.serving.batch.own_column_join import OWN_FILE, own_features, own_values, read_own_columns
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.scorer.scorer import Scorer

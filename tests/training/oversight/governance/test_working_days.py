@@ -100,7 +100,7 @@ def test_a_deadline_in_a_year_without_a_notice_is_refused_until_a_file_has_it(tm
         ("2027-01-09", "2028-01-08", "notice of 2027: expected days of 2027"),
         ("2027-01-03", "2026-12-31", "expected the first and the last day of each holiday"),
         ('source = "a notice of the test"', "", "source"),
-        ("[[notice]]", "[[year]]", "notice"),
+        ("[[notice]]", "[[year]]", "year"),
     ],
 )
 def test_a_calendar_file_with_a_mistake_is_refused(tmp_path, old, new, says):

@@ -265,7 +265,7 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, monkeypatch):
     assert len(registered_looks(data)) == 1
     assert register_look(data, FOLD, "another", "train") and len(registered_looks(data)) == 2
     (data / FILE).write_bytes(b"{}\n")
-    with pytest.raises(ValueError, match=r"looks\.jsonl, line 1: expected the key fold"):
+    with pytest.raises(ValueError, match=r"looks\.jsonl, line 1: object missing required field `fold`"):
         registered_looks(data)
 
 

@@ -112,8 +112,8 @@ def test_a_folder_serves_only_the_declared_purposes(folder, world_folder, tmp_pa
         declare(folder, "again", "another basis", PURPOSES, "2999-12-31")
     text = (folder / "dataset.json").read_text()
     for old, new, says in (("2999-12-31", "2025-12-31", "the declaration expired after 2025-12-31"),
-                           ("2999-12-31", "soon", "until: expected a day"), ("contract", "", "basis: expected a"),
-                           ('"until"', '"to"', "unknown key 'to', expected kind, ")):  # fmt: skip
+                           ("2999-12-31", "soon", "until: invalid RFC3339"), ("contract", "", "basis: expected a"),
+                           ('"until"', '"to"', "unknown field `to`")):  # fmt: skip
         (folder / "dataset.json").write_text(text.replace(old, new))
         with pytest.raises(ValueError, match=says):
             require_purpose(folder, "training")
