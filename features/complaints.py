@@ -16,11 +16,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from dataclasses import dataclass
 from operator import attrgetter
 
 from callsieve.features.kernel.windows import DAY_MS
 
-from .dataclass import dataclass
 from .records import GROUP_COLUMNS, KeyedCall
 
 WINDOW_MS = 28 * DAY_MS

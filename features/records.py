@@ -9,7 +9,7 @@ All times of keyed calls are whole milliseconds (Unix, UTC), so that sums over a
 
 from __future__ import annotations
 
-from .dataclass import dataclass
+from dataclasses import dataclass
 
 OUTCOMES = (
     "answered",
@@ -55,7 +55,8 @@ UNKNOWN = -1
 """Code of a missing fact; the feature that depends on it is NaN."""
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, as other classes of which each call makes an object: `__init__` of a frozen class takes ten times as long.
+@dataclass(slots=True, unsafe_hash=True)
 class Call:
     """One call as a switch writes it.
 
@@ -92,7 +93,7 @@ class Call:
     callee_class: str = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class KeyedCall:
     """One call as stored: tokens, facts and whole milliseconds, without any digits of a number.
 

@@ -6,9 +6,9 @@ The name of a feature follows from these four. A formula here is both the publis
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
-from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel import windows as w
 from callsieve.features.kernel.number_state import FORTNIGHT, PAIR_DAYS_KEPT
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, STEPS

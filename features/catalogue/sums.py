@@ -7,7 +7,8 @@ or `kernel/group_state.py`. A new sum is a new row here. All texts are part of t
 
 from __future__ import annotations
 
-from callsieve.features.dataclass import dataclass
+from dataclasses import dataclass
+
 from callsieve.features.kernel import windows as w
 from callsieve.features.kernel.number_state import (
     DAYS_KEPT,

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from types import ModuleType
 
 from callsieve.features.catalogue import FEATURES
 from callsieve.features.catalogue.feature import CALL_FACTS, FORMULAS, Feature
 from callsieve.features.catalogue.sums import GROUP_SUMS, NUMBER_SUMS, PAIR_FIELDS, PAIR_REGIONS, STATE_REGIONS, Sum
-from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel import group_state, number_state, windows
 from callsieve.features.kernel.windows import FACT_BITS
 

@@ -8,7 +8,8 @@ moment. It does not depend on the order at that moment.
 
 from __future__ import annotations
 
-from callsieve.features.dataclass import dataclass, field
+from dataclasses import dataclass, field
+
 from callsieve.features.records import NUMBER_CLASSES, UNKNOWN
 
 from . import numbers as plan
@@ -16,7 +17,7 @@ from . import numbers as plan
 _CLASS_CODES = {name: code for code, name in enumerate(NUMBER_CLASSES)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeyedNumber:
     """A number with its tokens, as read in one period of the number plan.
 
@@ -34,11 +35,11 @@ class KeyedNumber:
     significant: tuple[str, str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "class_code", _CLASS_CODES[self.number.kind])
-        object.__setattr__(self, "significant", plan.significant(self.number))
+        self.class_code = _CLASS_CODES[self.number.kind]
+        self.significant = plan.significant(self.number)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dial:
     """One call of a caller: start and when it became known (Unix ms), the number dialled, and its step."""
 
@@ -48,7 +49,7 @@ class Dial:
     step: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Dials:
     """The two calls of a caller that are remembered.
 

@@ -130,7 +130,7 @@ class NumberCache:
         if cache_id is None:
             cache_id = self._ids[key] = len(self.numbers)
             self.numbers.append(number)
-            object.__setattr__(number, "cache_id", cache_id)
+            number.cache_id = cache_id
         return cache_id
 
     def facts(self) -> dict[str, Ints]:

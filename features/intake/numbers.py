@@ -24,9 +24,9 @@ from __future__ import annotations
 import datetime
 import re
 import unicodedata
+from dataclasses import dataclass, field
 from functools import lru_cache
 
-from callsieve.features.dataclass import dataclass, field
 from callsieve.features.records import NEAR_DISTANCE, STEPS, UNKNOWN
 
 from .numberplan import Plan, Service, period, plan
@@ -54,7 +54,7 @@ _NO_DIGITS = frozenset(("withheld", "unknown"))
 _NOT_SURELY_DOMESTIC = frozenset(("foreign", "irregular", "withheld", "unknown"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Number:
     """A parsed number. Its repr has no digits, so that they cannot enter a log.
 

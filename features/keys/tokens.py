@@ -30,12 +30,12 @@ import os
 import re
 from binascii import hexlify, unhexlify
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from callsieve.features.dataclass import dataclass, field
 from callsieve.features.files.atomic import write_new
 from callsieve.features.files.ownership import OWNER_ONLY, read_secret
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,6 @@ from callsieve.features.codegen import compiled_library
 from callsieve.features.codegen.assemble import stream_declarations, stream_kernel
 from callsieve.features.codegen.feature_program import KINDS
 from callsieve.features.codegen.memory_layout import EVENT_LISTS, Arrays, allocate_all, sizes
-from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel import windows
 
 

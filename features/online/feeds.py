@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from itertools import chain, combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from callsieve.features.dataclass import dataclass
 from callsieve.features.kernel.windows import DAY_MS, HOUR, WEEK
 
 if TYPE_CHECKING:

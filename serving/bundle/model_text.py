@@ -12,11 +12,10 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from operator import le
-
-from callsieve.features.dataclass import dataclass
 
 MAX_CHARS = 32 << 20
 MAX_REST = 1 << 20

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from callsieve.features.dataclass import dataclass
+from dataclasses import dataclass
+
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import Status, message_of

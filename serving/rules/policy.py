@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from callsieve.features.dataclass import dataclass, field
 from callsieve.features.online.coverage import COVERAGE_DAYS
 from callsieve.features.online.feeds import FEEDS, LACKS
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from callsieve.features.dataclass import dataclass, field
 from callsieve.features.records import NUMBER_CLASSES, KeyedCall
 
 from .registers import ANY, BETWEEN, INDEXES, ROLES, Registers

@@ -7,11 +7,11 @@ stands for "unknown".
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
 from callsieve.features.catalogue import NAMES
-from callsieve.features.dataclass import dataclass, field
 
 VECTOR_FEATURES = {
     "attestation": "call_attestation",

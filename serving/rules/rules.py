@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal
 
-from callsieve.features.dataclass import dataclass
 from callsieve.features.records import ATTESTATIONS, NUMBER_CLASSES, ROUTES, UNKNOWN
 
 from .register_lookup import Terms

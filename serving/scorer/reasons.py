@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from callsieve.features.catalogue import ALL_FEATURES
 from callsieve.features.catalogue.feature import Feature
 from callsieve.features.complaints import ComplaintFeature
-from callsieve.features.dataclass import dataclass
 
 if TYPE_CHECKING:
     from callsieve.features.arrays import Floats

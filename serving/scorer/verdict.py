@@ -6,13 +6,13 @@ import hashlib
 import json
 import math
 from array import array
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from callsieve.features.dataclass import dataclass
 from callsieve.features.files.strict_json import finite
 from callsieve.features.online.feeds import COMPLETE
-from callsieve.serving.bundle.level import Shift
+from callsieve.serving.bundle.level import NO_SHIFT, Shift
 from callsieve.serving.rules.rules import Fact
 
 from .reasons import Reason
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from callsieve.features.arrays import Floats, Int8s, Int64s
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Verdict:
     """The result of scoring one call.
 
@@ -141,7 +141,7 @@ class Scores:
     band_action: Int8s
     rule_bits: Int64s
     feed: str = COMPLETE
-    shift: Shift = Shift()
+    shift: Shift = NO_SHIFT
 
 
 def case_id(model: str, caller: str, callee: str, start: int) -> str:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import csv
 import datetime
 from bisect import bisect_right
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
 
-from callsieve.features.dataclass import dataclass
 from callsieve.features.files.dates import EPOCH
 from callsieve.features.records import NUMBER_CLASSES
 

@@ -15,7 +15,6 @@ from tests.support.paths import ROOT
 # Each row imports only itself and rows above it, whether at import time, in a function, or for type checkers alone.
 LAYERS = [
     "features/files",
-    "features/dataclass.py",
     "features/arrays.py",
     "features/records.py",
     "features/kernel",
