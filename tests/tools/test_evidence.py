@@ -227,25 +227,6 @@ def test_figures_of_the_demonstration():
     }
 
 
-def test_figures_of_adaptations():
-    side = lambda caught, flagged: {"caught": caught, "flagged_in_10000": flagged}
-    draw = lambda caught, flagged: {"adapted": side(caught, flagged), "threshold": side(caught / 2, 0.0)}
-    network = lambda *draws: {"base": side(0.1, 2.34), "checks": {"200": {"draws": [draw(*row) for row in draws]}}}
-    output = {"51": network((0.9, 0.2), (0.7, 1.4)), "52": network((0.8, 0.8)), "51 outgoing": network((0.6, 0.1))}
-    assert claims.adapting(output) == {
-        "catch, complete, 200 checks": "mean 80 %, least 70 %",
-        "false calls in 10,000, complete, 200 checks": "mean 0.80, most 1.40",
-        "draws above 1 in 10,000, complete, 200 checks": "1 of 3",
-        "catch by the threshold alone, complete, 200 checks": "mean 40 %, least 35 %",
-        "base as it is, complete": "catch 10 %, 10 %; false calls in 10,000 2.3, 2.3",
-        "catch, outgoing, 200 checks": "mean 60 %, least 60 %",
-        "false calls in 10,000, outgoing, 200 checks": "mean 0.10, most 0.10",
-        "draws above 1 in 10,000, outgoing, 200 checks": "0 of 1",
-        "catch by the threshold alone, outgoing, 200 checks": "mean 30 %, least 30 %",
-        "base as it is, outgoing": "catch 10 %; false calls in 10,000 2.3",
-    }
-
-
 def test_figures_of_the_shipped_model():
     rate = lambda value: {"call": {"rate": value}}
     head = lambda false, catch, soon, stopped: {
@@ -295,45 +276,3 @@ def test_figures_of_the_shipped_model():
         "outgoing only": "certified, 3 of 94,000, catch 37 %",
         "answered only": "not certified, 3 of 94,000, catch 37 %",
     }
-
-
-def test_figures_of_the_number_of_worlds():
-    world = lambda catch, soon, false: {"catch": catch, "soon": soon, "false": false, "stopped": 0.9}
-    truth = {f"{count} worlds": [world(0.5, 0.6, 0.25), world(0.7, 0.8, 1.5)] for count in (1, 2)}
-    labels = {"2 worlds, reported labels": [world(0.4, 0.3, 2.0)]}
-    stated = claims.number_of_worlds({"worlds": truth, "labels": labels})
-    assert len(stated) == 9
-    assert stated["catch, 1 worlds"] == "mean 60 %, least 50 %"
-    assert stated["found within ten calls, 2 worlds"] == "mean 70 %, least 60 %"
-    assert stated["false calls in 10,000, 2 worlds"] == "mean 0.9, most 1.5"
-    assert stated["catch, 2 worlds, reported labels"] == "mean 40 %, least 40 %"
-
-
-def test_figures_of_the_first_days():
-    days = [{"day": 1, "reach_the_band": 1300, "innocent": 10_000}, {"day": 8, "reach_the_band": 0, "innocent": 10}]
-    assert claims.first_days({"days": days}) == {
-        "innocent calls above the threshold in 10,000, day 1": "1300.0 (1,300 of 10,000)",
-        "innocent calls above the threshold in 10,000, day 8": "0.0 (0 of 10)",
-    }
-
-
-def test_figures_of_real_callers():
-    people = [("fake_1", 1200, 7, 5), ("white_1", 900, 0, None)]
-    output = {
-        "subscribers": [dict(zip(("sample", "calls", "labelled", "first"), person, strict=True)) for person in people],
-        "copenhagen": {"calls": 3600, "labelled": 2},
-        "reality": {"no_threshold": {"unknown": 25000, "fixed": 448}},
-    }
-    assert claims.real_callers(output) == {
-        "labelled, fake_1": "7 of 1,200, the first is call 5",
-        "labelled, white_1": "0 of 900",
-        "labelled, students in Copenhagen": "2 of 3,600",
-        "without a threshold, Reality Mining Study": "25,448",
-    }
-
-
-def test_figures_of_the_package():
-    times = {"megabytes": 61.4, "import_milliseconds": 80.6, "import_least": 79.5, "import_most": 99.4}
-    assert claims.install(times) == {"size": "61 MB", "import": "81 ms (80-99 ms over 5 imports)"}
-    features = [{"name": "calls"}, {"name": "calls_reported"}, {"name": "x"}]
-    assert claims.catalogue({"features": features}) == {"features of calls": "2", "features of complaints": "1"}

@@ -23,7 +23,7 @@ from callsieve.features.reading.layouts import read_layout
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.cli.command_tree import commands
 from callsieve.training import Settings
-from callsieve.training.adapt import asking, check_sheet, choice
+from callsieve.training.adapt import asking, choice
 from callsieve.training.cli.command_table import ROOT as COMMAND
 from callsieve.training.data.check_files import read_check_file
 from callsieve.training.data.complaint_files import read_complaint_file
@@ -370,16 +370,6 @@ def test_the_page_on_adapting_moves_the_threshold_by_the_answers(written_world, 
     looks = [pd.read_csv(Path(name, "to_check.csv"))["look"].tolist() for name in ("first", "second")]
     assert set(looks[0]) == {1} and set(looks[1]) == {2} and len(looks[1]) <= asking.SECOND_LOOKS
     assert pq.read_metadata("verdicts.parquet").num_rows == len(pd.read_csv("cdr.csv"))
-
-
-def test_the_page_on_adapting_names_the_columns_of_the_sheet_and_the_fewest_checks():
-    text = (how_to.FOLDER / "adapt.md").read_text()
-    rows = re.findall(r"^\| (`.*?) \|", text.partition("## Fill in the sheet")[2].partition("\n## ")[0], re.MULTILINE)
-    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == sorted(check_sheet.COLUMNS)
-    fewest, trees = choice.FEWEST_CHECKS, choice.FEWEST_FOR_TREES
-    assert f"| fewer than {fewest} |" in text and f"| {fewest} to {trees - 1} |" in text
-    assert f"| {trees} or more, and {choice.FEWEST_NUISANCE} numbers known as nuisance |" in text
-    assert f"a first round of {asking.CHECKS}, and {asking.SECOND_LOOKS} second looks" in text
 
 
 # Where the commands of the other pages run.
