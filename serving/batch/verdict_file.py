@@ -27,7 +27,6 @@ from callsieve.serving.rules.rule_bits import rule_names
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import MESSAGES, Status, message_of, status_of_score
-from callsieve.serving.scorer.table_scores import table_explanations
 from callsieve.serving.scorer.verdict import Scores, case_id
 
 from .call_files import CallFile
@@ -81,7 +80,7 @@ def verdict_details(
     status, message = statuses(scorer, strata, scores, covered, stale)
     flagged = np.flatnonzero(scores.action > 0)
     by_band = flagged[scores.band_action[flagged] > 0]
-    explained = table_explanations(scorer, rows[by_band], scores.feed)
+    explained = scorer.table_explanations(rows[by_band], scores.feed)
     content = dict(zip(by_band.tolist(), explained["content"], strict=True))
     parties = calls.take(pa.array(flagged)).select(["caller", "callee", "start"]).to_pydict()
     cases = [case_id(scorer.bundle.model_id, *identity) for identity in zip(*parties.values(), strict=True)]

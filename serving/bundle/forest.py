@@ -70,9 +70,8 @@ class Forest:
 
     @cached_property
     def _functions(self) -> Functions:
-        functions = library()
-        if functions is not None:
-            return functions
+        if (compiled := library()) is not None:
+            return compiled.of
         try:
             from .forest_python import NumpyForest
         except ImportError as error:
@@ -197,7 +196,7 @@ class Forest:
 
     def _add_index(self, forest: Arrays) -> Any:
         """Gives the forest an index for single rows if its trees are small. Returns its arrays, to outlive it."""
-        build, layout = self._functions.cuts, self._model.layout
+        compiled, layout = library(), self._model.layout
         nodes = len(layout.node) // 4
         spans = sum(
             columns * (bounds + 1) for bounds, columns in zip(layout.number[2::5], layout.number[4::5], strict=True)
@@ -205,7 +204,7 @@ class Forest:
         sizes = (4 * nodes, 8 * spans, 8 * nodes, len(layout.leaf))
         arrays = [array("b", bytes(size + 1)) for size in sizes]
         places, counts = list(map(address, arrays)), address(self._model.leaf_count)
-        sets = -1 if build is None else build(ctypes.addressof(forest), counts, *places)
+        sets = -1 if compiled is None else compiled.cuts(ctypes.addressof(forest), counts, *places)
         if sets == NO_MEMORY:
             raise MemoryError("no memory for the index of the trees")
         if sets < 0:

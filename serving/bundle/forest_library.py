@@ -30,23 +30,28 @@ class Arrays(ctypes.Structure):
 
 
 class Functions(NamedTuple):
-    """The functions of `forest.c`.
+    """The functions that evaluate a forest, compiled or in NumPy.
 
     Attributes:
         scores, explain: take the addresses of a forest and of rows, their number, and the address of their results.
         score: takes the addresses of a forest, of one row and of its result.
-        read, free, bounds, pack, paths, cuts: read a text (`forest_reader.py`); None without the compiled library.
     """
 
     scores: Callable[[int, int, int, int], int]
     score: Callable[[int, int, int], int]
     explain: Callable[[int, int, int, int], int]
-    read: Callable[..., Any] | None = None
-    free: Callable[..., Any] | None = None
-    bounds: Callable[..., Any] | None = None
-    pack: Callable[..., Any] | None = None
-    paths: Callable[..., Any] | None = None
-    cuts: Callable[..., Any] | None = None
+
+
+class Library(NamedTuple):
+    """The functions of `forest.c`: `of` to evaluate, `cuts` for an index, the others to read a text."""
+
+    of: Functions
+    read: Callable[..., Any]
+    free: Callable[..., Any]
+    bounds: Callable[..., Any]
+    pack: Callable[..., Any]
+    paths: Callable[..., Any]
+    cuts: Callable[..., Any]
 
 
 # Results and arguments: p is an address, i an integer.
@@ -64,7 +69,7 @@ _TYPES = {
 
 
 @cache
-def library() -> Functions | None:
+def library() -> Library | None:
     """Returns the compiled functions; None, with a warning, if they were not built, or from another source."""
     path = FOLDER / "forest.library"
     try:
@@ -81,7 +86,7 @@ def library() -> Functions | None:
         functions[name] = getattr(keeping if name == "score" else releasing, f"callsieve_forest_{name}")
         functions[name].restype = result
         functions[name].argtypes = [c_void_p if kind == "p" else c_int64 for kind in arguments]
-    return Functions(**functions)
+    return Library(Functions(*(functions.pop(name) for name in Functions._fields)), **functions)
 
 
 def fingerprint() -> int:

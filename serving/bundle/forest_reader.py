@@ -13,7 +13,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 from .forest_layout import Layout
-from .forest_library import NO_MEMORY, Functions
+from .forest_library import NO_MEMORY, Library
 from .forest_paths import Paths
 from .model_text import MAX_CHARS, Tree, check_header, check_rest, check_structure
 
@@ -39,22 +39,6 @@ class Model(NamedTuple):
     leaf_count: array[int]
 
 
-class _Readers(NamedTuple):
-    """The functions of `forest.c` that read a text, all of them there."""
-
-    read: Callable[..., Any]
-    free: Callable[..., Any]
-    bounds: Callable[..., Any]
-    pack: Callable[..., Any]
-    paths: Callable[..., Any]
-
-    @classmethod
-    def of(cls, library: Functions) -> _Readers | None:
-        """Returns the functions, or None if the library has none."""
-        functions = library.read, library.free, library.bounds, library.pack, library.paths
-        return None if None in functions else cls(*functions)  # type: ignore[arg-type]
-
-
 class _Counts(ctypes.Structure):
     """The first fields of `Raw` of `forest.c`."""
 
@@ -71,7 +55,7 @@ def model_of(trees: Sequence[Tree]) -> Model:
 
 
 def read_model(
-    library: Functions | None,
+    library: Library | None,
     data: bytes,
     features: Sequence[str],
     classes: int,
@@ -87,10 +71,9 @@ def read_model(
     Raises:
         ValueError: in one line that states where the text differs from a model with these features.
     """
-    compiled = None if library is None else _Readers.of(library)
-    if compiled is not None and len(data) <= MAX_CHARS:
+    if library is not None and len(data) <= MAX_CHARS:
         try:
-            model = _read(compiled, data, features, classes, levels)
+            model = _read(library, data, features, classes, levels)
         except ValueError:
             model = None  # Python names the fault
         if model is not None:
@@ -99,7 +82,7 @@ def read_model(
 
 
 def _read(
-    compiled: _Readers, data: bytes, features: Sequence[str], classes: int, levels: Mapping[str, int] | None
+    compiled: Library, data: bytes, features: Sequence[str], classes: int, levels: Mapping[str, int] | None
 ) -> Model | None:
     """Returns the model of a text, or None for a text that only Python reads or refuses."""
     end = data.find(b"\n\n")
@@ -124,7 +107,7 @@ def _read(
     return Model(layout, len(sizes), partial(_paths, compiled, layout, leaf_count), (), leaf_count)
 
 
-def _layout(compiled: _Readers, raw: int, width: int) -> tuple[Layout, array[int]]:
+def _layout(compiled: Library, raw: int, width: int) -> tuple[Layout, array[int]]:
     """Returns the layout of trees that were read, and the training calls of each leaf."""
     counts = _Counts.from_address(raw)
     bound, bounds = array("d", bytes(8 * (counts.nodes + 1))), array("q", bytes(8 * width))
@@ -152,7 +135,7 @@ def _layout(compiled: _Readers, raw: int, width: int) -> tuple[Layout, array[int
     return layout, leaf_count
 
 
-def _paths(compiled: _Readers, layout: Layout, leaf_count: array[int], forest: int) -> Paths:
+def _paths(compiled: Library, layout: Layout, leaf_count: array[int], forest: int) -> Paths:
     """Returns what explanations need."""
     paths, nodes, features = Paths(()), len(layout.node) // 4, array("i", bytes(len(layout.tree)))
     paths.share, paths.before = array("d", bytes(8 * nodes)), array("d", bytes(8 * nodes))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from callsieve.features.catalogue import OWN, catalogue_hash, own_columns
 from callsieve.features.online.trusted_moment import AHEAD_MS
 from callsieve.features.records import KeyedCall
-from callsieve.serving.bundle.level import NO_SHIFT, Shift
+from callsieve.serving.bundle.level import NO_SHIFT, Shift, level_of
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from callsieve.serving.rules.plan_classes import plan_class
 from callsieve.serving.rules.policy import (
@@ -38,12 +38,12 @@ from callsieve.serving.rules.rules import (
     candidate_rules,
     collect_facts,
 )
-from callsieve.serving.rules.strata import stratum_of
+from callsieve.serving.rules.strata import strata_of, stratum_of
 
-from .network_scores import NetworkScores
+from .network_scores import NetworkScores, sampled
 from .own_columns import OwnColumns
 from .problems import MAKE_HISTORY, kind, misfit
-from .reasons import strongest_reasons
+from .reasons import english_reasons, strongest_reasons
 from .served_model import ServedModel
 from .status import Status, message_of, status_of_score
 from .verdict import Scored, Scores, Verdict, case_id
@@ -309,10 +309,44 @@ class Scorer(ServedModel):
         Raises:
             ValueError: if `vectors` has another shape.
         """
-        from .table_scores import table_scores  # with NumPy, whose import takes longer than a first verdict
+        import numpy as np  # takes longer than a first verdict
+
+        from callsieve.serving.rules.rule_bits import matching_bits, rule_columns, table_actions, table_band_actions
 
         feed = self.bundle.feed if feed is None else feed
-        return table_scores(self, vectors, rule_bits, covered=covered, feed=feed, shift=shift, threads=threads)
+        if vectors.ndim != 2 or vectors.shape[1] != len(self.features):
+            raise ValueError(f"vectors: expected (n, {len(self.features)}), got {vectors.shape}")
+        rows = self.model_input.rows(vectors, feed)
+        finite = ~np.isinf(rows).any(axis=1)
+        scored = finite if covered is None else finite & covered  # half of a long file may be its first week
+        raw, (model, calibration) = np.where(finite, -np.inf, np.nan), self.bundle.risk_model(feed)
+        score = np.full(len(rows), np.nan)
+        if scored.any():
+            scored_rows = rows if scored.all() else rows[scored]
+            raw[scored] = model.predict_raw(scored_rows, threads=threads) - shift.amount
+            score[scored] = calibration.probabilities(raw[scored])
+        if rule_bits is None:
+            rule_bits = matching_bits(rule_input(rule_columns(vectors)), self.policy.terms)
+        rule_bits = np.where(finite, rule_bits, 0)  # no rule holds for a row with an infinite value
+        bands = () if shift.unlike else self.bands(feed)
+        by_band = table_band_actions(self.policy, bands, raw, strata_of(vectors))
+        return Scores(raw, score, table_actions(self.policy, by_band, rule_bits), by_band, rule_bits, feed, shift)
+
+    def table_explanations(self, vectors: Floats, feed: str) -> dict[str, list[str | None]]:
+        """Returns content, mode and English reasons of some calls, equal to those of `explain_row`.
+
+        Args:
+            vectors, feed: as for `score_table`, without infinite values.
+        """
+        bundle, rows = self.bundle, self.model_input.rows(vectors, feed)
+        columns: dict[str, list[str | None]] = {}
+        for name, model in (("content", bundle.content), ("mode", bundle.mode)):
+            likely = None if model is None else model.predict_raw(rows).argmax(axis=1)
+            columns[name] = [None] * len(rows) if likely is None else [bundle.classes[name][code] for code in likely]
+        contributions = bundle.risk_model(feed)[0].contributions_of(rows)[:, 0]
+        return columns | {
+            "reasons": ["; ".join(texts) for texts in english_reasons(bundle.features, rows, contributions)]
+        }
 
     def shift_of(self, vectors: Floats, covered: Bools | None = None, feed: str | None = None) -> Shift:
         """Returns the shift of the network that some calls are of, by the level of at most 20,000 of them, evenly.
@@ -320,10 +354,14 @@ class Scorer(ServedModel):
         Args:
             vectors, covered, feed: as for `score_table`. Calls that are not covered do not count.
         """
-        from .table_scores import table_shift
+        import numpy as np
 
         feed = self.bundle.feed if feed is None else feed
-        return table_shift(self, vectors, covered, feed)
+        level = self.bundle.levels.get(feed)
+        if level is None:
+            return NO_SHIFT
+        rows = sampled(np.arange(len(vectors)) if covered is None else np.flatnonzero(covered))
+        return level.shift(level_of(self.score_table(vectors[rows], feed=feed).raw.tolist()))
 
     def action_if_cleared(self, verdict: Verdict) -> tuple[str, float]:
         """Returns the action for a caller whom a person has cleared on appeal, and the confidence in it.

@@ -40,7 +40,6 @@ MAY_IMPORT = {
     "serving/bundle/forest_python.py": {"numpy"},
     "serving/rules/register_join.py": {"numpy", "pandas", "pyarrow"},
     "serving/rules/rule_bits.py": {"numpy"},
-    "serving/scorer/table_scores.py": {"numpy"},
     "serving/cli": {"rich", "typer"},
 }
 

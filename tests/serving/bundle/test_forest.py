@@ -200,7 +200,7 @@ def test_a_signalling_nan_is_a_missing_value(forest):
 
 def test_a_shortage_of_memory_is_named(monkeypatch):
     short = forest_library.Functions(*[lambda *_: forest_library.NO_MEMORY] * 3)
-    monkeypatch.setattr(forest_module, "library", lambda: short)
+    monkeypatch.setattr(Forest, "_functions", short)
     with pytest.raises(MemoryError, match="no memory for the ranks"):
         read_forest(small.binary_model()).predict_one([0.0] * 5)
 

@@ -17,7 +17,7 @@ from tests.tools.fuzz_bundle import mutate_text
 
 
 def compiled(text, features=small.FEATURES, classes=1, levels=None):
-    return forest_reader._read(forest_reader._Readers.of(library()), text.encode(), features, classes, levels)
+    return forest_reader._read(library(), text.encode(), features, classes, levels)
 
 
 def interpreted(text, features=small.FEATURES, classes=1, levels=None):

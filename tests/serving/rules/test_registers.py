@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -372,8 +372,8 @@ def ringing(draw):
 
 
 def oracle(tables, call):
-    """Returns the known register facts of a call, from a scan of every row."""
-    at, facts = call["start"], {}
+    """Returns the known register facts of a call and the rows behind them, from a scan of every row."""
+    at, facts, rows = call["start"], {}, {}
     rows_now = lambda table, fits: [
         row for row in started(table, fits) if row["valid_to"] is None or at < row["valid_to"]
     ]
@@ -383,11 +383,12 @@ def oracle(tables, call):
         latest = {row["valid_from"]: row for row in sorted(usable, key=lambda row: row["known_at"])}
         return [row for start, row in sorted(latest.items()) if start <= at]
 
-    def in_effect(table, *ways):
+    def in_effect(table, *ways, name=None):
         """Returns the row in effect of the first condition that has one, and whether any row has started."""
         for fits in ways:
-            if rows_now(table, fits):
-                return rows_now(table, fits)[-1], True
+            if current := rows_now(table, fits):
+                rows.setdefault(name or table, current[-1])  # of a trunk, the row of its use comes first
+                return current[-1], True
         return None, any(started(table, fits) for fits in ways)
 
     by_number = lambda row: row["number"] == call["caller"]
@@ -400,11 +401,12 @@ def oracle(tables, call):
             facts["marketing"] = campaign["business"] == "loans"
             firm = lambda role: lambda row: row["role"] == role and row["party"] == campaign[role] is not None
             if "discredited" in tables:
-                listed = [rows_now("discredited", firm(role)) for role in ("principal", "agent")]
-                facts["discredited"] = any(listed)
+                ways = [firm(role) for role in ("principal", "agent")]
+                facts["discredited"] = in_effect("discredited", *ways)[0] is not None
             about = lambda name, word: lambda row: row["callee"] == call["callee"] and row[name] == word
             if "consents" in tables:
-                facts["consent"] = bool(rows_now("consents", about("principal", campaign["principal"])))
+                way = about("principal", campaign["principal"])
+                facts["consent"] = in_effect("consents", way)[0] is not None
             if "refusals" in tables:
                 ways = [about("industry", word) for word in (campaign["business"], "any")]
                 facts["refused"] = in_effect("refusals", *ways)[0] is not None
@@ -426,16 +428,20 @@ def oracle(tables, call):
         row, has_started = in_effect("number_resources", by_number, by_block)
         if has_started:
             facts["lapsed"] = row is None
+            before = [way for way in (by_number, by_block) if started("number_resources", way)]
+            rows.setdefault("number_resources", started("number_resources", before[0])[-1])
     if "subscribers" in tables and (row := in_effect("subscribers", by_number)[0]):
         facts["calls_per_day"] = row["calls_per_day"]
     if "protected" in tables:
         facts["caller_protected"] = in_effect("protected", by_number)[0] is not None
-        facts["callee_protected"] = in_effect("protected", lambda row: row["number"] == call["callee"])[0] is not None
+        facts["callee_protected"] = (
+            in_effect("protected", lambda row: row["number"] == call["callee"], name="callee")[0] is not None
+        )
     if "trusted" in tables:
         facts["caller_trusted"] = in_effect("trusted", by_number)[0] is not None
     if "risk_regions" in tables:
         facts["risk_region"] = in_effect("risk_regions", by_number, by_block)[0] is not None
-    return {name: float(value) for name, value in facts.items() if value is not None}
+    return {name: float(value) for name, value in facts.items() if value is not None}, rows
 
 
 def known_facts(registered, row=None):
@@ -454,81 +460,10 @@ def test_online_look_up_equals_the_join_and_a_scan_of_every_row(drawn_tables, ca
     joined = RegisterJoin(registers, TERMS).registered(strategies.as_keyed_table(calls))
     for row, call in enumerate(calls):
         facts = look_up(registers, strategies.as_keyed_call(call), TERMS)
-        assert known_facts(facts) == oracle(drawn_tables, call)
-        assert known_facts(joined, row) == known_facts(facts)
-        for table, place in facts.rows.items():
-            behind = drawn_tables["protected" if table == "callee" else table][place]
-            assert behind["known_at"] < call["start"]
-
-
-FIELDS = {"caller": NUMBERS[0], "callee": NUMBERS[1], "caller_block": BLOCKS[0], "trunk": TRUNKS[0]}
-CALL = strategies.as_keyed_call(strategies.EXAMPLE_CALL | FIELDS)
-
-
-@pytest.mark.source("L7", by="serving/rules/register_lookup.py")
-def test_facts_of_a_trunk_name_their_row():
-    """A second row lists the number on the trunk; its declared use does not apply to the trunk."""
-    use = {"trunk": TRUNKS[0], "number": NUMBERS[1], "declared_use": "own use"}
-    listing = {"trunk": TRUNKS[0], "number": NUMBERS[0], "declared_use": "any", "valid_from": -5}
-    for rows, place in (([use, listing], 0), ([listing, use], 1)):
-        facts = look_up(make_registers(trunks=rows), CALL, TERMS)
-        assert known_facts(facts) == {"trunk_listed": 1.0, "on_trunk": 1.0, "use_allows": 1.0}
-        assert facts.rows == {"trunks": place}
-    assert known_facts(look_up(make_registers(trunks=[use]), CALL, TERMS))["on_trunk"] == 0.0
-    strange = look_up(make_registers(trunks=[use | {"declared_use": "loans"}]), CALL, TERMS)
-    assert "use_allows" not in known_facts(strange)  # the policy does not name this use
-    other = look_up(make_registers(trunks=[use | {"trunk": TRUNKS[1]}]), CALL, TERMS)
-    assert known_facts(other) == {"trunk_listed": 0.0}
-    assert known_facts(look_up(make_registers(trunks=[use]), replace(CALL, trunk=None), TERMS)) == {}
-
-
-@pytest.mark.source("L7", by="serving/rules/register_lookup.py")
-def test_facts_of_numbers_name_their_rows():
-    registers = make_registers(
-        protected=[{"number": NUMBERS[1]}, {"number": NUMBERS[0]}],
-        number_resources=[{"block": BLOCKS[0], "valid_to": 7}],
-        subscribers=[{"number": NUMBERS[0], "calls_per_day": 50}],
-        trusted=[{"number": NUMBERS[1]}, {"number": NUMBERS[0]}],
-        risk_regions=[{"block": BLOCKS[0]}],
-    )
-    facts = look_up(registers, CALL, TERMS)
-    assert known_facts(facts) == {
-        "callee_protected": 1.0, "caller_protected": 1.0, "lapsed": 1.0, "calls_per_day": 50.0,
-        "caller_trusted": 1.0, "risk_region": 1.0,
-    }  # fmt: skip
-    assert facts.rows == {
-        "callee": 0, "protected": 1, "number_resources": 0, "subscribers": 0, "trusted": 1, "risk_regions": 0,
-    }  # fmt: skip
-    nothing = look_up(make_registers(protected=[{"number": "x"}], subscribers=[{"number": "x"}]), CALL, TERMS)
-    assert known_facts(nothing) == {"callee_protected": 0.0, "caller_protected": 0.0}
-    assert nothing.rows == {}
-
-
-@pytest.mark.source("L7", by="serving/rules/register_lookup.py")
-def test_a_preference_for_one_business_precedes_one_for_any_business():
-    campaign = {"number": NUMBERS[0], "business": "loans", "principal": "firm", "hour_from": 9, "hour_to": None}
-    preference = lambda category, accepts: {"callee": NUMBERS[1], "category": category, "accepts": accepts}
-    registers = make_registers(
-        campaigns=[campaign],
-        consents=[{"callee": NUMBERS[1], "principal": "firm"}],
-        refusals=[{"callee": NUMBERS[1], "industry": "any"}],
-        preferences=[preference("any", False), preference("loans", True)],
-    )
-    facts = look_up(registers, CALL, TERMS)
-    assert known_facts(facts) == {
-        "campaign": 1.0, "marketing": 1.0, "hour_from": 9.0, "consent": 1.0, "refused": 1.0, "accepts": 1.0,
-        "rejects": 0.0,
-    }  # fmt: skip
-    assert facts.rows == {"campaigns": 0, "consents": 0, "refusals": 0, "preferences": 1}
-    rejecting = make_registers(campaigns=[campaign], preferences=[preference("any", False)])
-    assert known_facts(look_up(rejecting, CALL, TERMS))["rejects"] == 1.0
-    unregistered = known_facts(look_up(make_registers(campaigns=[campaign]), CALL, TERMS))
-    # Without registers of consents, refusals and preferences these facts are unknown.
-    assert unregistered == {"campaign": 1.0, "marketing": 1.0, "hour_from": 9.0}
-    silent = known_facts(
-        look_up(make_registers(campaigns=[campaign | {"number": NUMBERS[1]}], consents=[]), CALL, TERMS)
-    )
-    assert silent == {"campaign": 0.0}  # without a campaign the register requires no consent
+        expected, rows = oracle(drawn_tables, call)
+        assert known_facts(facts) == known_facts(joined, row) == expected
+        behind = {table: drawn_tables["protected" if table == "callee" else table] for table in facts.rows}
+        assert {table: behind[table][place] for table, place in facts.rows.items()} == rows
 
 
 @pytest.mark.system

@@ -24,7 +24,7 @@ from callsieve.serving.live.swap import Swap
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
 from callsieve.serving.rules.policy import ACTIONS, Policy, pin_feed, read_policy
 from callsieve.serving.rules.preferences import PREFERENCE_RULE
-from callsieve.serving.rules.rule_bits import BITS, rule_names
+from callsieve.serving.rules.rule_bits import rule_names
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import real_bundle
 from tests.support.calls.lacks import without
@@ -113,16 +113,40 @@ def test_every_band_abstains_on_a_feed_without_bands_and_rules_act(make_scorer, 
     assert set(scorer.abstaining_strata(vectors, scores.feed)) == {None}
 
 
-@pytest.mark.parametrize("feed", ["", COMPLETE, NO_RING_TIME])
-def test_records_that_lack_something_in_part_reach_no_band_unless_the_policy_names_their_feed(make_scorer, calls, feed):
-    """One of several processes takes its share for records that lack calls; the policy says what they are."""
-    policy = dataclasses.replace(POLICY, feed=feed) if feed else POLICY
-    scorer = make_scorer({COMPLETE: EVERY, NO_ROUTES: EVERY, NO_RING_TIME: EVERY}, policy)
-    part = without(calls, (NO_RING_TIME,), share=0.93)
-    rows = last_verdicts(scorer, part)
-    check_table(scorer, part, rows)
-    expected = ("scored", "certified", feed) if feed else ("other_feed", "", UNKNOWN_FEED)
+ALL = {COMPLETE: EVERY, NO_ROUTES: EVERY, NO_RING_TIME: EVERY}
+COMPLETE_ALONE, NO_ROUTES_ALONE = {COMPLETE: EVERY, NO_ROUTES: NONE}, {COMPLETE: NONE, NO_ROUTES: EVERY}
+PART = {"lacks": (NO_RING_TIME,), "share": 0.93}  # one of several processes takes its share for records that lack calls
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "trained", "policy", "records", "expected"),
+    [
+        (COMPLETE_ALONE, COMPLETE, {}, {"lacks": ()}, ("scored", "certified", COMPLETE)),
+        (COMPLETE_ALONE, COMPLETE, {}, {"lacks": (NO_ROUTES,)}, ("scored", "", NO_ROUTES)),
+        (NO_ROUTES_ALONE, COMPLETE, {}, {"lacks": ()}, ("scored", "", COMPLETE)),
+        (NO_ROUTES_ALONE, COMPLETE, {}, {"lacks": (NO_ROUTES,)}, ("scored", "certified", NO_ROUTES)),
+        (ALL, COMPLETE, {}, PART, ("other_feed", "", UNKNOWN_FEED)),
+        (ALL, COMPLETE, {"feed": COMPLETE}, PART, ("scored", "certified", COMPLETE)),
+        (ALL, COMPLETE, {"feed": NO_RING_TIME}, PART, ("scored", "certified", NO_RING_TIME)),
+        (ALL, COMPLETE, {"feed": NO_RING_TIME}, {"lacks": ()}, ("scored", "certified", NO_RING_TIME)),
+        (ALL, COMPLETE, {"history_days": 20}, {"lacks": (NO_ROUTES,)}, ("filling", "", NO_ROUTES)),
+        # A bundle of records without routes labels such records, and abstains where routes are recorded.
+        ({COMPLETE: EVERY}, NO_ROUTES, {}, {"lacks": (NO_ROUTES,)}, ("scored", "certified", NO_ROUTES)),
+        ({COMPLETE: EVERY}, NO_ROUTES, {}, {"lacks": ()}, ("other_feed", "", COMPLETE)),
+    ],
+)
+def test_the_bands_of_the_feed_of_the_records_apply_and_no_others(
+    make_scorer, calls, thresholds, trained, policy, records, expected
+):
+    made = make_scorer(thresholds, dataclasses.replace(POLICY, **policy))
+    scorer = Scorer(structs.replace(made.bundle, feed=trained), made.policy, made.registers)
+    stream = without(calls, **records)
+    rows = last_verdicts(scorer, stream)
+    check_table(scorer, stream, rows)
     assert {(verdict.status, verdict.band, verdict.feed) for *_, verdict in rows} == {expected}
+    assert {verdict.threshold for *_, verdict in rows if verdict.band} == ({EVERY} if expected[1] else set())
+    warned = [verdict for *_, verdict in rows if PREFERENCE_RULE in {fact.rule for fact in verdict.rules}]
+    assert bool(warned) == bool(expected[1])
 
 
 def test_calls_of_records_with_few_routes_are_scored_as_if_the_records_had_none(make_scorer, calls):
@@ -150,36 +174,13 @@ def test_a_model_that_reads_neither_trunk_nor_device_needs_neither(make_scorer, 
     assert scorer.feed_for(UNKNOWN_FEED) == UNKNOWN_FEED and scorer.feed_for(ANSWERED_ONLY) == ANSWERED_ONLY
 
 
-def test_a_pinned_feed_applies_whatever_the_records_show(make_scorer, calls):
-    policy = pin_feed(POLICY, NO_RING_TIME)
-    scorer = make_scorer({COMPLETE: NONE, NO_RING_TIME: EVERY}, policy)
-    assert {verdict.feed for *_, verdict in last_verdicts(scorer, calls)} == {NO_RING_TIME}
+def test_a_pinned_feed_is_checked():
     assert pin_feed(POLICY, "") is POLICY and Scorer.load(feed=NO_ROUTES).policy.feed == NO_ROUTES
     for wrong in ("full", UNKNOWN_FEED, "no ring time, no routes"):
         with pytest.raises(ValueError, match=r"^feed: expected 'complete', or one or more of answered only, "):
             Scorer.load(feed=wrong)
         with pytest.raises(ValueError, match=r"^feed: expected"):
             Swap(trusted=(), feed=wrong)
-
-
-@pytest.mark.parametrize(
-    ("thresholds", "reached"),
-    [({COMPLETE: NONE, NO_ROUTES: EVERY}, {NO_ROUTES}), ({COMPLETE: EVERY, NO_ROUTES: NONE}, {COMPLETE})],
-)
-def test_the_bands_of_the_feed_apply_and_no_others(make_scorer, calls, thresholds, reached):
-    scorer = make_scorer(thresholds)
-    for feed, stream in ((COMPLETE, calls), (NO_ROUTES, without(calls, (NO_ROUTES,)))):
-        rows = last_verdicts(scorer, stream)
-        check_table(scorer, stream, rows)
-        bands = {verdict.band for *_, verdict in rows}
-        assert bands == ({"certified"} if feed in reached else {""})
-        assert {verdict.status for *_, verdict in rows} == {"scored"}
-        thresholds_of_verdicts = {verdict.threshold for *_, verdict in rows if verdict.band}
-        assert thresholds_of_verdicts == ({EVERY} if feed in reached else set())
-        warned = [verdict for *_, verdict in rows if PREFERENCE_RULE in {fact.rule for fact in verdict.rules}]
-        assert bool(warned) == (feed in reached)
-        scores, _ = score_calls(scorer, stream, threads=1)
-        assert bool((scores.rule_bits & BITS[PREFERENCE_RULE]).any()) == (feed in reached)
 
 
 def test_a_case_of_any_feed_is_rescored_alike(make_scorer, calls):
@@ -202,21 +203,6 @@ def test_vectors_without_records_are_on_the_feed_of_the_training(make_scorer):
         (NO_ROUTES, "scored")
     }
     assert not poorer.score_table(rows, feed=COMPLETE).band_action.any()
-
-
-def test_a_history_that_is_too_short_has_that_status_on_any_feed(make_scorer, calls):
-    patient = make_scorer({COMPLETE: EVERY}, dataclasses.replace(POLICY, history_days=20))
-    rows = last_verdicts(patient, without(calls, (NO_ROUTES,)))
-    assert {(verdict.status, verdict.band) for *_, verdict in rows} == {("filling", "")}
-
-
-def test_the_thresholds_of_a_bundle_apply_on_the_feed_that_it_was_trained_on(make_scorer, calls):
-    """A bundle of records without routes labels such records, and abstains where routes are recorded."""
-    trained = make_scorer({COMPLETE: EVERY}).bundle
-    scorer = Scorer(structs.replace(trained, feed=NO_ROUTES), POLICY)
-    there, elsewhere = (last_verdicts(scorer, records) for records in (without(calls, [NO_ROUTES]), calls))
-    assert all(verdict.band and verdict.feed == NO_ROUTES for _, _, verdict in there)
-    assert {verdict.status for _, _, verdict in elsewhere} == {"other_feed"}
 
 
 def test_the_second_model_gives_score_and_reasons_of_answered_calls(make_scorer, calls):
