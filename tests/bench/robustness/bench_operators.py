@@ -4,7 +4,8 @@ python -m tests.bench.robustness.bench_operators --simulator SCRIPT [--seed 51] 
 
 A share of 3 is an operator with a third of all numbers, drawn by chance. It records the calls of these numbers, so of a
 caller of another network it knows only the calls to them. Each share is judged with the feed that the records show, and
-with the feed pinned to "sparse". The figures are those of `bench_transfer`.
+with the feed pinned to "sparse". Judged are the calls from the ninth day on whose caller's truth is known. A call is
+flagged if its action is not "pass", so rules count, too.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from callsieve.features.files.progress import silent
 from callsieve.features.online.feeds import SPARSE
+from callsieve.serving.batch.call_files import CallFile
+from callsieve.serving.batch.file_scoring import ScoreInputs, score_file
 from tests.bench.harness import parser_of, show
-from tests.bench.robustness.bench_transfer import transfer
 from tests.support.paths import ROOT
 
+FIRST_DAY = 8  # days before it are history
 BUNDLE, POLICY = ROOT / "serving/shipped/bundle", ROOT / "serving/rules/policy.toml"
 
 
@@ -56,6 +61,36 @@ def records_of_operator(network: Path, share: int, seed: int) -> Path:
     pq.write_table(calls.filter(recorded), folder / "calls.parquet")
     (folder / "truth.parquet").write_bytes((network / "truth.parquet").read_bytes())
     return folder
+
+
+def transfer(folder: Path, bundle: Path, policy: Path | None = None) -> dict[str, Any]:
+    """Returns the figures of a bundle on the calls of a folder, by the shipped policy or by another one."""
+    with tempfile.TemporaryDirectory() as work:
+        out = Path(work, "verdicts.parquet")
+        calls = CallFile(path=folder / "calls.parquet", layout="callsieve")
+        inputs = ScoreInputs(calls=calls, bundle=bundle, out=out, keep=("caller",), policy=policy)
+        feed = score_file(inputs, threads=0, progress=silent)["feed"]
+        verdicts = pd.read_parquet(out, columns=["start", "action", "own caller"])
+    return {"feed": feed, "calls": judged(verdicts, pd.read_parquet(folder / "truth.parquet"))}
+
+
+def judged(verdicts: pd.DataFrame, truth: pd.DataFrame) -> dict[str, Any]:
+    """Returns the figures of verdicts against the truth of their callers.
+
+    Args:
+        verdicts: columns start (Unix ms), action and "own caller", the number as written.
+        truth: columns number and nuisance.
+    """
+    nuisance = verdicts["own caller"].astype(str).map(truth.astype({"number": str}).set_index("number")["nuisance"])
+    flagged = verdicts["action"].astype(str) != "pass"
+    later = (verdicts["start"] - verdicts["start"].min()) // 86_400_000 >= FIRST_DAY
+    innocent, caught = flagged[later & nuisance.eq(0)], flagged[later & nuisance.eq(1)]
+    return {
+        "innocent": len(innocent),
+        "flagged": int(innocent.sum()),
+        "flagged_in_10000": float(innocent.mean() * 1e4),
+        "caught": float(caught.mean()),
+    }
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """Measures the time of a live call and the memory of a history with many numbers and calls.
 
-python -m tests.bench.speed.bench_live [--numbers 20000] [--calls 400000] [--measured 20000] [--interpreted] [--seed 0]
-    [--unscored] [--even 2000] [--calls-each 1 4 40] [--json]
+python -m tests.bench.speed.bench_live [--numbers 20000] [--calls 400000] [--measured 20000] [--seed 0]
+    [--even 2000] [--calls-each 1 4 40] [--json]
 
 Calls of seven days are scored and observed, so that none has left the widest window and all clocks have advanced. Then
 the next calls are timed, one at a time: `vector` when the call rings, `observe` for its record. Garbage collection
 stays on. Run by hand, on a machine without other load.
 
-Prints the total memory and the largest arrays. Then --even numbers make --calls-each calls to random others: prints
+Prints the total memory. Then --even numbers make --calls-each calls to random others: prints
 the bytes of a number with its calls and its block, trunk and device, in use and resident, and those of a further call.
 For the memory of a million numbers: --even 1000000 --calls-each 1 4.
 """
@@ -49,7 +49,6 @@ TABLES = {
     "token_heads": ("uses", 1),
     "next_token": ("uses", 1),
 }
-LARGEST = 16
 PERCENTILES = {"p50_us": 50, "p90_us": 90, "p99_us": 99, "p999_us": 99.9, "max_us": 100}
 
 
@@ -58,21 +57,17 @@ def main() -> None:
     parser = parser_of(__doc__, numbers=20_000, seed=0, json=False)
     parser.add_argument("--calls", type=int, default=400_000, help="in memory before the clock starts")
     parser.add_argument("--measured", type=int, default=20_000, help="calls that are timed")
-    parser.add_argument("--unscored", action="store_true", help="score no call before the measured ones")
     parser.add_argument("--even", type=int, default=2_000, help="numbers that make equally many calls")
     parser.add_argument("--calls-each", type=int, nargs="*", default=(1, 4, 40), help="calls that each of them makes")
-    parser.add_argument("--interpreted", action="store_true", help="the kernel as Python instead of C")
     options = parser.parse_args()
     calls = draw_calls(options.calls + options.measured, options.seed, options.numbers, DAYS)
     room = {"calls": options.calls + options.measured, "numbers": 2 * options.numbers}
-    history = History(**room, compiled=not options.interpreted)
-    filled = fill(history, calls.slice(0, options.calls), scored=not options.unscored)
-    parts = bytes_of_arrays(history)
-    filled["largest_mib"] = {part: parts[part] / 2**20 for part in sorted(parts, key=parts.__getitem__)[-LARGEST:]}
+    history = History(**room)
+    filled = fill(history, calls.slice(0, options.calls), scored=True)
     timed = list(keyed_calls(calls.slice(options.calls)))
     figures = {"seed": options.seed, "features": len(FEATURES), "python": sys.version.split()[0], **filled}
     gc.freeze()  # as the service does after its start
-    figures |= costs(history, timed) | {"compiled": history.compiled, "evicted": history.evicted}
+    figures |= costs(history, timed)
     figures["even"] = memory_by_calls(options.even, options.calls_each, options.seed)
     show(figures, as_json=options.json)
 

@@ -17,7 +17,6 @@ WINDOWS = {"1h": HOUR, "24h": 24 * HOUR, "7d": 7 * 24 * HOUR}
 COLUMNS = ("start", "caller", "callee", "ring", "talk", "outcome")
 """Columns of a keyed table that the 21 features need; engines read no others."""
 
-ATTEMPTS = ("calls", "callees")
 OUTCOMES = ("ended", "answered", "talk", "under_10s", "under_30s", "no_answer")
 """Sums over attempts, and over ended calls; a blocked call has no outcome."""
 

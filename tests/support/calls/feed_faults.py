@@ -1,4 +1,4 @@
-"""Faults of feeds, applied to a table of keyed calls from a day on, and calls of a new attack."""
+"""Faults of feeds, applied to a table of keyed calls from a day on."""
 
 import numpy as np
 import pyarrow as pa
@@ -92,16 +92,3 @@ FEED_FAULTS = {
     "a third of the outcomes are unknown": overwrite_values("outcome", "unknown", 0.33),
     "attestation is not passed on": overwrite_values("attestation", "unknown", 1.0),
 }
-
-
-def callers_among(calls, others, share, seed=7):
-    """Returns the calls of random callers of `others` that add up to at most a share of `calls`."""
-    caller = text_column(others, "caller").dictionary_encode().indices.to_numpy()
-    order = np.random.default_rng(seed).permutation(caller.max() + 1)
-    fits = order[np.cumsum(np.bincount(caller)[order]) <= share * calls.num_rows]
-    return others.filter(pa.array(np.isin(caller, fits)))
-
-
-def merge_calls(calls, others):
-    """Returns the calls of both tables in order of start."""
-    return pa.concat_tables([calls, others.select(calls.column_names)]).unify_dictionaries().sort_by("start")

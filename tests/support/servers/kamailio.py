@@ -79,11 +79,6 @@ class Kamailio:
             self.process.wait()
             raise
 
-    def rpc(self, *words):
-        """Runs a command over Kamailio's control socket; returns its output."""
-        command = [Path(self.kamailio).with_name("kamcmd"), "-s", f"unix:{self.control}", *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout
-
 
 @contextlib.contextmanager
 def answering_phone():
