@@ -54,20 +54,15 @@ def band(whole, own, threshold=1.0, name="certified"):
 
 
 @pytest.mark.source("P14", by="serving/rules/policy.py")
-@pytest.mark.parametrize("action", ["screen", "block"])
+@pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize(
-    ("whole", "own", "expected"),
-    [(SOUND, SOUND, None), (SOUND, LOOSE, "label"), (SOUND, None, "label"), (LOOSE, SOUND, "label")],
+    ("whole", "own", "certified"),
+    [(SOUND, SOUND, True), (SOUND, LOOSE, False), (SOUND, None, False), (LOOSE, SOUND, False), (LOOSE, LOOSE, False)],
 )
-def test_strong_actions_need_both_certificates(action, whole, own, expected):
-    assert certified_action(action, band(whole, own), "mobile") == (expected or action)
-    assert certified_action(action, band(whole, own), "fixed") == "label"  # that class has no certificate
-
-
-@pytest.mark.parametrize("action", ["pass", "label"])
-@pytest.mark.parametrize("own", [SOUND, LOOSE, None])
-def test_weak_actions_need_no_certificate(action, own):
-    assert certified_action(action, band(LOOSE, own), "mobile") == action
+def test_actions_stronger_than_label_need_both_certificates(action, whole, own, certified):
+    weaker = min(action, "label", key=strength)
+    assert certified_action(action, band(whole, own), "mobile") == (action if certified else weaker)
+    assert certified_action(action, band(whole, own), "fixed") == weaker  # that class has no certificate
 
 
 def test_protected_numbers_pass():

@@ -334,27 +334,17 @@ def test_rules_and_model_do_not_change_each_other(bundle_folder, registers, call
     }  # fmt: skip
 
 
-def in_both_ways(scorer, calls):
-    """Returns the verdicts of calls one by one; and their table, vectors and scores."""
-    table = real_bundle.key_table(calls)
-    matrix = vectors(table, threads=1)
-    verdicts = replayed(scorer, real_bundle.key_calls(calls))
-    return verdicts, table, matrix, score_vectors(scorer, table, matrix, 1)
-
-
-def test_single_calls_equal_the_table_with_registers(bundle_folder, registers, calls):
-    verdicts, _, _, scores = in_both_ways(load_scorer(bundle_folder, HARSH, registers), calls)
-    expected = [tuple(fact.rule for fact in verdict.rules) for verdict in verdicts]
-    assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == expected
-    assert [ACTIONS[i] for i in scores.action] == [verdict.action for verdict in verdicts]
-    assert {verdict.action for verdict in verdicts} == {"pass", "label", "block"}
-
-
-def test_plan_class_and_explanations_of_single_calls_equal_the_table(bundle_folder, registers, calls, monkeypatch):
+def test_rules_actions_and_explanations_of_single_calls_equal_the_table(bundle_folder, registers, calls, monkeypatch):
     for content in small.CONTENT:  # words of the test's bundle
         monkeypatch.setitem(plan_table()["content"], content, "illegal")
     scorer = load_scorer(bundle_folder, dataclasses.replace(HARSH, bands={"certified": "block"}), registers)
-    verdicts, table, matrix, scores = in_both_ways(scorer, calls)
+    verdicts, table = replayed(scorer, real_bundle.key_calls(calls)), real_bundle.key_table(calls)
+    matrix = vectors(table, threads=1)
+    scores = score_vectors(scorer, table, matrix, 1)
+    names = [tuple(fact.rule for fact in verdict.rules) for verdict in verdicts]
+    assert [rule_names(bits) for bits in scores.rule_bits.tolist()] == names
+    assert [ACTIONS[i] for i in scores.action] == [verdict.action for verdict in verdicts]
+    assert {verdict.action for verdict in verdicts} == {"pass", "label", "block"}
     details = verdict_details(scorer, table, matrix, scores, np.ones(len(calls), bool), np.zeros(len(calls), bool))
     classes = [None if verdict.action == "pass" else verdict.plan_class for verdict in verdicts]
     assert details["plan_class"].to_pylist() == classes
@@ -472,9 +462,7 @@ def test_the_model_does_not_act_on_a_trusted_number_that_the_network_does_not_do
     intake = Intake(real_bundle.NUMBER_KEY)
     row = {"number": intake.token("number", SHOP), "kind": "survey"}
     registers = real_bundle.make_registers(trusted=[row | {"valid_from": round(real_bundle.START * 1000)}])
-    scorer = load_scorer(bundle_folder, dataclasses.replace(read_policy(), history_days=0), registers)
-    sure = tuple(structs.replace(band, threshold=-1e9) for band in scorer.bundle.thresholds)
-    scorer = Scorer(structs.replace(scorer.bundle, thresholds=sure), scorer.policy, registers)
+    scorer = sure_scorer(bundle_folder, dataclasses.replace(read_policy(), history_days=0), registers)
     call = dataclasses.replace(Call(real_bundle.START, SHOP, PERSON), **shown)
     verdict = scorer.score(History(), intake(call))
     assert verdict.band == "certified"

@@ -224,14 +224,6 @@ def test_a_scorer_and_its_bundle_are_not_pickled(scorer, leave):
             leave(whole)
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), KeyError(3), RecursionError(), MemoryError(), ZeroDivisionError()])
-def test_a_broken_history_passes(scorer, calls, error):
-    # A history raises ValueError for an invalid call alone.
-    status, why = ("wrong_input", "") if type(error) is ValueError else ("fault", type(error).__name__)
-    assert_unscored(scorer, scorer.score(Fixed(error), calls[0]), status, why)
-    assert_unscored(scorer, scorer.explain(Fixed(error), calls[0]), status, why)
-
-
 @pytest.mark.parametrize(
     ("features", "why"),
     [
@@ -340,23 +332,25 @@ def test_a_verdict_as_json_is_strict_and_the_same_as_over_http(scorer, verdicts)
     assert (plain["score"], plain["raw"], plain["threshold"], plain["status"]) == (None, None, None, "wrong_input")
 
 
-@pytest.mark.parametrize(
-    "vector",
-    [
-        *([math.inf] * len(NAMES), [0.0] * (len(NAMES) - 1) + [-math.inf], [0.0] * (len(NAMES) - 1)),
-        *(["a"] * len(NAMES), [None] * len(NAMES), [], None),
-    ],
-    ids=["inf", "-inf", "short", "text", "None", "empty", "no vector"],
-)
-def test_a_vector_that_cannot_be_scored_passes(scorer, calls, vector):
-    assert_unscored(scorer, scorer.score(Fixed(vector), calls[0]), "fault")
-    assert_unscored(scorer, scorer.explain_row(vector), "fault")
-
-
 def test_a_raw_score_that_is_not_finite_passes(scorer, calls, monkeypatch):
     for raw in (math.inf, math.nan):
         monkeypatch.setattr(type(scorer.bundle.model), "predict_one", lambda *_, raw=raw: raw)
         assert_unscored(scorer, scorer.score(History(), calls[0]), "fault", "is not finite")
+
+
+FULL = len(NAMES)
+NO_VECTORS = ([math.inf] * FULL, [0.0] * (FULL - 1) + [-math.inf], [0.0] * (FULL - 1), ["a"] * FULL, [None] * FULL, [])
+
+
+@pytest.mark.parametrize("answer", [KeyError(3), RecursionError(), MemoryError(), *NO_VECTORS, None, ValueError("x")])
+def test_what_a_history_cannot_give_passes(scorer, calls, answer):
+    # A history raises ValueError for an invalid call alone.
+    status = "wrong_input" if isinstance(answer, ValueError) else "fault"
+    why = type(answer).__name__ if status == "fault" and isinstance(answer, Exception) else ""
+    for score in (scorer.score, scorer.explain):
+        assert_unscored(scorer, score(Fixed(answer), calls[0]), status, why)
+    if not isinstance(answer, Exception):
+        assert_unscored(scorer, scorer.explain_row(answer), status)
 
 
 def assert_unscored(scorer, verdict, status, why=""):
