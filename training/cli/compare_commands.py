@@ -53,7 +53,7 @@ def evaluate(
     from callsieve.training.judging.evaluate import evaluate as run
     from callsieve.training.reports.run_page import write_evaluation
 
-    from .terminal_tables import runs
+    from . import terminal_tables
 
     folder = None if out is None else console.new_folder(out)
     with console.progress("evaluate") as progress, language(lang):
@@ -62,7 +62,7 @@ def evaluate(
             write_evaluation(figures, folder)
 
     def show() -> None:
-        runs.evaluation(figures)
+        terminal_tables.evaluation(figures)
         if folder is not None:
             console.say(f"report   {folder / 'report.html'}")
 
@@ -83,11 +83,11 @@ def compare(
     """
     from callsieve.training.studies.run_comparison import compare_runs
 
-    from .terminal_tables import studies
+    from . import terminal_tables
 
     with console.progress("study compare"):
         result = compare_runs(first, second)
-    return Result(result, lambda: studies.run_comparison(result))
+    return Result(result, lambda: terminal_tables.run_comparison(result))
 
 
 def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads = 0) -> Result:
@@ -99,12 +99,12 @@ def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads
     """
     from callsieve.training.judging import membership as attack
 
-    from .terminal_tables import checks
+    from . import terminal_tables
 
     with console.progress("study membership") as progress:
         figures = attack.membership(bundle, data, trust=trust, threads=threads, progress=progress)
     failed = figures["kinds"]["innocent"]["holds"] is False
-    return Result(figures, lambda: checks.membership(figures), failed=failed)
+    return Result(figures, lambda: terminal_tables.membership(figures), failed=failed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,7 +137,7 @@ def rules(
     """
     from callsieve.training.studies import rule_figures
 
-    from .terminal_tables import checks
+    from . import terminal_tables
 
     if options.bundle is None:
         refuse_unused(context, ("trust", *LOOK_OPTIONS), "rules alone, without --bundle")
@@ -153,7 +153,7 @@ def rules(
             threads=options.threads,
             progress=progress,
         )
-    return Result(figures, lambda: checks.rule_figures(figures))
+    return Result(figures, lambda: terminal_tables.rule_figures(figures))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,7 +188,7 @@ def policies(
     """
     from callsieve.training.studies import policy_diff
 
-    from .terminal_tables import checks
+    from . import terminal_tables
 
     if options.truth is None:
         refuse_unused(context, LOOK_OPTIONS, "calls alone, without --truth")
@@ -210,4 +210,4 @@ def policies(
             threads=options.threads,
             progress=progress,
         )
-    return Result(figures, lambda: checks.policy_diff(figures))
+    return Result(figures, lambda: terminal_tables.policy_diff(figures))

@@ -268,12 +268,12 @@ def compliance(
     """
     from callsieve.training.oversight.governance import compliance as checked
 
-    from .terminal_tables import checks
+    from . import terminal_tables
 
     result = checked.report(checked.AuditScope(tuple(data or ()), audit, tuple(key or ()), keys))
     if assessment is not None:
         write_new(assessment, checked.assessment(result).encode())
-    return Result(result, lambda: checks.duties(result), failed=not result["holds"])
+    return Result(result, lambda: terminal_tables.duties(result), failed=not result["holds"])
 
 
 def drill(

@@ -174,8 +174,7 @@ def complaints(
     Example: callsieve ingest complaints complaints.csv --layout 12321 --key number.key --out complaints.parquet
     """
     from callsieve.training.data.ingest import ingest
-
-    from .terminal_tables import checks as tables
+    from callsieve.training.reports.csv_tables import flatten
 
     with console.progress("ingest complaints") as progress:
         facts = ingest(
@@ -188,7 +187,7 @@ def complaints(
             strict=rows.strict,
             progress=progress,
         )
-    return Result(facts, lambda: tables.complaints(facts))
+    return Result(facts, lambda: console.show_facts("complaints", flatten(facts)))
 
 
 @console.private

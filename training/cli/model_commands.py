@@ -43,10 +43,10 @@ def export(
     if onnx is not None:
         from callsieve.training.tracking.onnx_export import export as write
 
-        from .terminal_tables import runs
+        from . import terminal_tables
 
         facts = write(bundle, onnx, signer=signer)
-        return Result(facts, lambda: runs.onnx(facts, onnx))
+        return Result(facts, lambda: terminal_tables.onnx(facts, onnx))
     from callsieve.training.tracking.mlflow_model import TRUST, save_model
 
     assert mlflow is not None  # noqa: S101 - one of both is given
@@ -79,7 +79,7 @@ def monitor(
     """
     from callsieve.training.drift import monitor as drift
 
-    from .terminal_tables import checks
+    from . import terminal_tables
 
     with console.progress("model monitor") as progress:
         result = drift.monitor(
@@ -92,7 +92,7 @@ def monitor(
             threads=threads,
             progress=progress,
         )
-    return Result(result, lambda: checks.monitored(result), failed=result["alarm"])
+    return Result(result, lambda: terminal_tables.monitored(result), failed=result["alarm"])
 
 
 def approve(

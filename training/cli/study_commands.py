@@ -91,14 +91,14 @@ def roll(
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.studies.rolling import rolling
 
-    from .terminal_tables import studies
+    from . import terminal_tables
 
     folder = console.new_folder(out)
     with console.progress("study roll") as progress:
         settings, counted = training.settings(), ledger.within(folder)
         result = rolling(read_dataset(data), settings, count=origins, step_days=step, ledger=counted, progress=progress)
     save(folder / "roll.json", result)
-    return Result(result, lambda: studies.rolling(result))
+    return Result(result, lambda: terminal_tables.rolling(result))
 
 
 def decay(
@@ -121,7 +121,7 @@ def decay(
     from callsieve.training.studies.decay import decay as run
     from callsieve.training.studies.decay import picture
 
-    from .terminal_tables import studies
+    from . import terminal_tables
 
     folder = console.new_folder(out)
     with console.progress("study decay") as progress:
@@ -136,7 +136,7 @@ def decay(
         )
     save(folder / "decay.json", result)
     write_atomic(folder / "decay.svg", picture(result).encode())
-    return Result(result, lambda: studies.decay(result, folder))
+    return Result(result, lambda: terminal_tables.decay(result, folder))
 
 
 def worlds(
@@ -164,7 +164,7 @@ def worlds(
     from callsieve.training.model.settings import Settings
     from callsieve.training.studies.worlds import CALLER_FEATURES, PARAMETERS, study_worlds
 
-    from .terminal_tables import runs
+    from . import terminal_tables
     from .train_commands import whole_days
 
     settings = Settings(
@@ -179,7 +179,7 @@ def worlds(
     )
     with console.progress("study worlds") as progress:
         figures = study_worlds(out, settings, size=size, learnt=learn, signing_key=signing_key, progress=progress)
-    return Result(figures, lambda: runs.training(figures, out / "run"))
+    return Result(figures, lambda: terminal_tables.training(figures, out / "run"))
 
 
 def save(path: Path, result: Mapping[str, object]) -> None:

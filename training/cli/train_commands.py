@@ -216,7 +216,7 @@ def _recorded(
 ) -> Result:
     from callsieve.training.run import record_training
 
-    from .terminal_tables import runs
+    from . import terminal_tables
 
     figures = record_training(
         sources,
@@ -231,17 +231,17 @@ def _recorded(
         curve=training.curve,
         progress=progress,
     )
-    return Result(figures, lambda: runs.training(figures, folder))
+    return Result(figures, lambda: terminal_tables.training(figures, folder))
 
 
 def _counted(sources: Sequence[Source], settings: Settings) -> Result:
     """Counts what the folds of a training have; the exit code is 1 if it is too little to train."""
     from callsieve.training.preflight import preflight
 
-    from .terminal_tables import runs
+    from . import terminal_tables
 
     counts = preflight(sources, settings)
-    return Result(counts, lambda: runs.preflight(counts), failed=bool(counts["too_small"]))
+    return Result(counts, lambda: terminal_tables.preflight(counts), failed=bool(counts["too_small"]))
 
 
 def whole_days(days: float) -> int:
@@ -305,7 +305,7 @@ def _adapted(own: OwnFiles, options: AdaptOptions, record: RecordOptions, folder
     from callsieve.training.data.sources import folder_source
     from callsieve.training.run import record_training
 
-    from .terminal_tables import runs
+    from . import terminal_tables
 
     base = read_base(options.base, None if options.trust is None else [read_public_key(options.trust)])
     source = folder_source(options.data or own.keyed(folder, progress), "certify")
@@ -322,4 +322,4 @@ def _adapted(own: OwnFiles, options: AdaptOptions, record: RecordOptions, folder
         adaptation=Adaptation(base, read_sheets(options.answers or []), options.ask),
         progress=progress,
     )
-    return Result(figures, lambda: runs.training(figures, folder))
+    return Result(figures, lambda: terminal_tables.training(figures, folder))

@@ -12,6 +12,8 @@ from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import Lang, Out, Scenario, Seed, Size, Threads
 from callsieve.training.language import language
 
+COUNTS = "folder calls numbers complaints findings"
+
 
 def demo(
     out: Out = Path("callsieve-demo"),
@@ -33,7 +35,7 @@ def demo(
     from callsieve.training.judging.judge import SHIPPED
     from callsieve.training.studies.demo import ADAPTED, run_demo
 
-    from .terminal_tables import runs
+    from . import terminal_tables
 
     with console.progress("demo") as progress, language(lang):
         figures = run_demo(
@@ -42,10 +44,10 @@ def demo(
             seed=seed,
             threads=threads,
             full=full,
-            first=runs.shipped,
+            first=terminal_tables.shipped,
             progress=progress,
         )
-    return Result(figures, lambda: runs.demo(figures, (SHIPPED, ADAPTED) if full else (SHIPPED,), out))
+    return Result(figures, lambda: terminal_tables.demo(figures, (SHIPPED, ADAPTED) if full else (SHIPPED,), out))
 
 
 def simulate(
@@ -76,7 +78,7 @@ def simulate(
     """
     from callsieve.training.studies.simulated import simulate_to, simulate_worlds
 
-    from .terminal_tables import runs
+    from . import terminal_tables
 
     with console.progress("simulate") as progress:
         if worlds == 1:
@@ -89,5 +91,6 @@ def simulate(
                 out, worlds, size=size, seed=seed, scenario=scenario, key=key, varied=vary, progress=progress
             )
     if worlds == 1:
-        return Result(facts, lambda: runs.worlds([{"folder": str(out), **facts}]))
-    return Result({"worlds": made}, lambda: runs.worlds(made))
+        row = {"folder": str(out), **facts}
+        return Result(facts, lambda: terminal_tables.show_rows("simulated worlds", [row], COUNTS))
+    return Result({"worlds": made}, lambda: terminal_tables.show_rows("simulated worlds", made, COUNTS))

@@ -139,14 +139,14 @@ def headline_metrics(figures: ScoreFigures) -> dict[str, float]:
     return {
         **{name: value for name, value in values.items() if value is not None},
         **scorer_metrics("model", headlines["model"]),
-        **scorer_metrics("policy", headlines["policy"]),
-        **scorer_metrics("rule", headlines["rule"]),
+        **scorer_metrics("policy", headlines["policy"], (FLAGGED, PASSED, CAUGHT)),
+        **scorer_metrics("rule", headlines["rule"], (FLAGGED, PASSED, CAUGHT)),
     }
 
 
-def scorer_metrics(scorer: str, head: Headline) -> dict[str, float]:
+def scorer_metrics(scorer: str, head: Headline, figures: Sequence[Figure] = HEADLINE) -> dict[str, float]:
     """Returns the headline of the model, the policy or the rule as flat metrics; figures that are None are left out."""
-    values = {name: value for figure in HEADLINE for name, value in figure.metrics(head).items()}
+    values = {name: value for figure in figures for name, value in figure.metrics(head).items()}
     return {metric_name(scorer, name): value for name, value in values.items() if value is not None}
 
 

@@ -157,28 +157,10 @@ def adaptation_metrics(figures: RunFigures) -> dict[str, float]:
 
 
 def slice_metrics(figures: RunFigures) -> dict[str, float]:
-    """Returns the figures of slices, buckets, class models and evasions as flat metrics, such as
-    "slice/benign/courier/bound".
-
-    Figures that are None are left out.
-    """
-    values: dict[str, object] = {}
-    for row in figures["slices"]:
-        name = re.sub(r"[^\w .:-]", "-", row["slice"], flags=re.ASCII)
-        prefix = f"slice/{'nuisance' if row['nuisance'] else 'benign'}/{name}"
-        values |= {f"{prefix}/{key}": value for key, value in row.items() if key not in ("slice", "nuisance")}
-    for bucket in figures["buckets"]:
-        values[f"test/bucket/{bucket['bucket']}/catch"] = bucket["catch"]
-    for classes in figures["kinds"]:
-        shares = {key: value for key, value in classes.items() if key in ("right", "commonest", "sure")}
-        values |= {f"test/kind/{classes['kind']}/{key}": value for key, value in shares.items()}
-    for evasion in figures["attacks"]:
-        prefix, known_group = f"test/attack/{evasion['attack']}", evasion["known_group"]["calls_through_a_number"]
-        values |= {
-            f"{prefix}/caught": evasion["caught"]["rate"],
-            f"{prefix}/caught_by_rules": evasion["caught_by_rules"]["rate"],
-            f"{prefix}/caught_by_policy": evasion["caught_by_policy"]["rate"],
-            f"{prefix}/calls_through_a_number": evasion["calls_through_a_number"]["mean"],
-            f"{prefix}/calls_through_a_number_of_a_known_group": known_group["mean"],
-        }
-    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+    """Returns which kinds of innocent callers are certified, as metrics such as "slice/benign/courier/certified"."""
+    plain = re.compile(r"[^\w .:-]", flags=re.ASCII)
+    return {
+        f"slice/benign/{plain.sub('-', row['slice'])}/certified": float(row["certified"])
+        for row in figures["slices"]
+        if row["certified"] is not None
+    }

@@ -130,7 +130,7 @@ def test_recognisable_innocent_callers_give_exit_code_1(run_command, monkeypatch
     monkeypatch.setattr(membership, "membership", lambda *_, **_more: figures)
     code, out, _ = run_command("study", "membership", "--bundle", "b", "--data", "d")
     (row,) = (line for line in out.splitlines() if "innocent" in line)
-    verdict = {True: "yes", False: "no", None: "too few"}[holds]
-    cells = ["innocent", "1,200", "30", "0.500 (0.450-0.550)", "-", verdict]
+    verdict = {True: "yes", False: "no", None: "–"}[holds]
+    cells = ["innocent", "1,200", "30", "0.5 (0.45 to 0.55)", "–", verdict]
     assert (code, [cell.strip() for cell in row.split("│")[1:-1]]) == (exit_code, cells)
     assert "model m1" in " ".join(out.split()) and "smallest leaf: 1,000 training calls" in out

@@ -14,7 +14,7 @@ from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.signing import SIGNER, generate_signing_key, read_public_key, read_signing_key
 from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.scorer import Scorer
-from callsieve.training.cli.terminal_tables.runs import headline
+from callsieve.training.cli.terminal_tables import headline
 from callsieve.training.data.dataset import make_dataset
 from callsieve.training.data.feeds import POORER_FEEDS, vectors_on
 from callsieve.training.judging import judge as judging

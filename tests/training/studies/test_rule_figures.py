@@ -19,7 +19,7 @@ from callsieve.serving.rules.policy import ACTIONS, Policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS
 from callsieve.serving.rules.rules import KNOWN, RULES
-from callsieve.training.cli.terminal_tables import checks
+from callsieve.training.cli import terminal_tables
 from callsieve.training.studies.policy_diff import changes
 from callsieve.training.studies.rule_figures import CallTruth, _words, model_apart, of_rule, regions_of, share
 from tests.support import lite_bundle
@@ -100,7 +100,7 @@ def test_rules_are_counted_against_the_truth(command_json, world_folder, calls, 
         rule = figures["rules"][guard]
         assert rule["calls"] > 0.05 * len(calls) and rule["recall"]["rate"] < 0.04
         assert rule["attacks"].get("one_ring", {"rate": 0.0})["rate"] < 0.02
-    checks.rule_figures(figures)
+    terminal_tables.rule_figures(figures)
     text = " ".join(capsys.readouterr().out.split())
     for name, rule in figures["rules"].items():
         assert f"{name.replace('_', ' ')} │ {rule['calls']:,}" in text.replace("┃", "│"), name
@@ -114,7 +114,7 @@ def test_a_listed_region_is_audited_by_its_callers(command_json, world, calls, w
     strict = tmp_path / "strict.toml"
     strict.write_text('version = "strict"\n[bands]\n[rules]\nrisk_region = "screen"\nring_once = "label"\n')
     figures = command_json("study", "rules", "--data", world_folder, "--policy", strict)
-    checks.rule_figures(figures)
+    terminal_tables.rule_figures(figures)
     regions, text = figures["regions"], capsys.readouterr().out
     assert re.search(rf"listed area +│ +{regions['listed area']['callers']} ", text)
     assert re.search(rf"all others +│ +{regions['']['callers']} ", text)
@@ -169,7 +169,7 @@ def test_figures_of_the_model_and_of_the_rules_are_separate(
     for name in ("catch", "false", "certificate"):
         assert plain["model"][name] == eager["model"][name]
     assert plain["model"]["nuisance"] != eager["model"]["nuisance"]
-    checks.rule_figures(eager)
+    terminal_tables.rule_figures(eager)
     text = capsys.readouterr().out
     model = eager["model"]
     for kind in ("nuisance", "benign"):
@@ -252,7 +252,7 @@ def test_the_policy_diff_counts_changed_actions_by_slice(
         counts = {key: int(count) for key, count in moved.groupby(names).size().items()}
         assert {tuple(row[name] for name in names): row["calls"] for row in rows} == counts
     assert {row["to"] for row in figures["actions"]} >= {"label", "block"}
-    checks.policy_diff(figures)
+    terminal_tables.policy_diff(figures)
     assert f"none -> eager: {len(moved):,} of {len(both):,} calls change their action" in capsys.readouterr().out
     reverse = command_json("study", "policies", tmp_path / "eager.toml", tmp_path / "none.toml", *common)
     assert {(row["to"], row["from"], row["calls"]) for row in reverse["actions"]} == {
@@ -270,7 +270,7 @@ def test_equal_policies_give_one_line(capsys):
     verdicts = SimpleNamespace(action=np.array([0, 2, 3]), rule_bits=np.array([0, 1, 1]))
     answer = changes(verdicts, verdicts, np.array(["a", "b", "c"]), {})
     assert answer == {"changed": 0, "actions": [], "slices": {}, "rules": {}}
-    checks.policy_diff({"old": "1", "new": "2", "calls": 3} | answer)
+    terminal_tables.policy_diff({"old": "1", "new": "2", "calls": 3} | answer)
     assert capsys.readouterr().out == "policy 1 -> 2: 0 of 3 calls change their action\n"
 
 
@@ -295,9 +295,11 @@ def test_the_tables_show_model_and_rules_separately(capsys):
                     "by_model": share(0, 0)}}  # fmt: skip
     rules = {"ring_once": {"calls": 5, "precision": share(1, 5), "caller_precision": share(0, 0), "recall": share(1, 2),
                            "benign_slices": {"courier": share(1, 4)}}}  # fmt: skip
-    checks.rule_figures({"calls": 9, "nuisance": 3, "registers": 0, "rules": rules, "regions": regions, "model": model})
+    terminal_tables.rule_figures(
+        {"calls": 9, "nuisance": 3, "registers": 0, "rules": rules, "regions": regions, "model": model}
+    )
     text = " ".join(capsys.readouterr().out.split())
-    assert "courier, 25.0% of it" in text and "innocent calls by listed region" not in text
+    assert "│ ring once │ courier │ 0.25 │" in text and "innocent calls by listed region" not in text
     assert "benign │ 3 │ 2 │ 1 │ 1,234" in text
     assert "catch rate: 50.0% (1.3% to 98.7%); of nuisance calls that no rule decides: not measured" in text
     assert "innocent calls that no rule decides: 1 of 4, at most 80.5880%" in text

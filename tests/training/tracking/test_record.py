@@ -72,10 +72,9 @@ def test_a_table_without_rows_gives_no_file(tmp_path):
     assert (tmp_path / "one.csv").read_text() == "a,b\n1,\n"
 
 
-def test_missing_figures_give_no_metric():
-    buckets = [{"bucket": "first", "catch": None}, {"bucket": "5", "catch": 0.5}]
-    figures = {"slices": [], "attacks": [], "kinds": [], "buckets": buckets}
-    assert slice_metrics(figures) == {"test/bucket/5/catch": 0.5}
+def test_kinds_that_are_certified_or_not_are_metrics():
+    slices = [{"slice": "taxi / 夜", "certified": True}, {"slice": "bank", "certified": None}]
+    assert slice_metrics({"slices": slices}) == {"slice/benign/taxi - -/certified": 1.0}
 
 
 def test_an_adaptation_has_metrics_of_both_models_and_tags_of_its_base(training_run):

@@ -130,7 +130,7 @@ def changes(before: RunPayload, now: RunPayload) -> list[tuple[str, str, str]]:
     for section in COMPARED:
         old, new = before["record"][section], now["record"][section]
         for name in sorted(old.keys() | new.keys()):
-            if old.get(name) != new.get(name) and not name.startswith(("slice/", "test/bucket/", "mlflow.")):
+            if old.get(name) != new.get(name) and not name.startswith(("slice/", "mlflow.")):
                 rows.append((f"{words(section)} {name}", _short(old.get(name)), _short(new.get(name))))
     return rows
 

@@ -13,10 +13,6 @@ adaptation have a look each, and count as one use (`rounds.py`).
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,13 +23,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import to_builtins
 
 from callsieve.features.files.dates import utc_text
-from callsieve.features.files.decode import Record, json_as
+from callsieve.features.files.decode import Record
 from callsieve.serving.custody.purposes import CALLS, is_simulated
 
 from .audit_log import PUBLIC_KEY, append, log_id, payloads, read
 from .gates import Gates, shipped_gates
 from .key_folder import key_folder, key_path, log_signing_key
 from .payload_types import Look, TouchPayload
+from .registry import open_registry, registered
 from .rounds import Round, preceding, round_of, uses
 from .run_paths import log_folder
 
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
 Span = tuple[int, int]  # Unix ms, [begin, end)
 FILE = "looks.jsonl"  # registry of looks, in a folder of calls
 _DATA = 16  # hex digits of the fingerprint that name the data
-_NO_WRITING = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,19 +246,9 @@ def _is_recognised(folder: Path) -> bool:
 
 def _write_look(folder: Path, look: RegisteredLook) -> bool:
     """Adds a look to the registry in a folder; returns False if the folder cannot be written to."""
-    try:
-        with (folder / FILE).open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)  # without an incomplete last line that a crash left
-            file.write(json.dumps(to_builtins(look)).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        if error.errno not in _NO_WRITING:
-            raise
-        return False
-    return True
+    with open_registry(folder / FILE, RegisteredLook) as registry:
+        registry.add(look)
+        return registry.file is not None
 
 
 def registered_looks(folder: Path) -> list[RegisteredLook]:
@@ -271,6 +257,4 @@ def registered_looks(folder: Path) -> list[RegisteredLook]:
     Raises:
         ValueError: in one line, if a line is malformed.
     """
-    path = folder / FILE
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return [json_as(RegisteredLook, line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
+    return registered(folder / FILE, RegisteredLook)

@@ -19,22 +19,37 @@ from msgspec import Meta, Struct, structs, to_builtins
 
 from callsieve.features.files.atomic import write_new
 from callsieve.features.files.dates import DAY, now_ms, utc_text
-from callsieve.features.files.decode import check_texts, json_as
+from callsieve.features.files.decode import Record, check_texts, json_as
 from callsieve.features.files.strict_json import encode
 from callsieve.serving.bundle.signing import key_id
 
-from .access_registry import RegisteredAccess, open_registry
 from .approvals import approve as sign_statement
 from .approvals import check as check_approvals
 from .audit_log import SignedLog, accesses, has_log, locked, log_id
 from .gates import Gates
 from .payload_types import Approval, Statement
+from .registry import open_registry
 
 KIND = "callsieve ticket"
+ACCESSES = "accesses.jsonl"  # registry of accesses, in a folder of calls
 EXPORT, REIDENTIFY = "export of call records", "re-identification"
 PARTY_AUDIT = "audit of connecting parties"
 NEEDED = {EXPORT: 1, REIDENTIFY: 2, PARTY_AUDIT: 1}
 MOST_WITHOUT = 499  # call records a day that need no ticket; from 500 on an export may be a crime in China
+
+
+class RegisteredAccess(Record, frozen=True):
+    """An access to the calls of a folder: its log and entry, the UTC moment, the act, its rows, and its tickets.
+
+    It names no person.
+    """
+
+    log: str
+    entry: int
+    at: str
+    act: str
+    count: int
+    tickets: tuple[str, ...] = ()
 
 
 class Act(Struct, frozen=True):
@@ -95,7 +110,8 @@ class AccessControl:
         """
         self.log.folder.mkdir(parents=True, exist_ok=True)
         # Concurrent requests must not use one ticket twice, or each stay below the daily limit.
-        with locked(self.log.folder, "entering"), open_registry(Path(source) if source else None) as registry:
+        path = Path(source, ACCESSES) if source else None
+        with locked(self.log.folder, "entering"), open_registry(path, RegisteredAccess) as registry:
             with refusals_entered(self.log, act):
                 agreed = self._agreed(act, registry.rows)
             entry = self.log.append("access", {**structs.asdict(act), "tickets": agreed, "source": source})

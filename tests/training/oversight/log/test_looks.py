@@ -203,7 +203,7 @@ def test_monitoring_counts_a_look_only_at_calls_of_the_certificate(
     shutil.rmtree(folder / "audit")
     assert "monitor: the model was certified on these calls" in command_error(*words, own_world)
     _, out, _ = run_command(*words, others)
-    assert "deviations" in out and "of these calls" not in out
+    assert "were flagged" in out and "of these calls" not in out
 
 
 def new_ledger(folder):

@@ -1,4 +1,4 @@
-"""Tables in the terminal show all figures of trainings, scored calls, monitored days and studies."""
+"""Tables in the terminal show the figures of trainings, scored calls, monitored days and studies."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from rich.console import Console
 
 from callsieve.serving.cli import console
 from callsieve.serving.cli.score_commands import show_scored
-from callsieve.training.cli.terminal_tables import checks, runs, studies
+from callsieve.training.cli import terminal_tables
 from tests.training.reports.run_figures import adapted_figures
 
 
@@ -18,7 +18,7 @@ def wide(monkeypatch):
 
 def test_a_run_shows_its_headline_and_the_next_commands(training_run, capsys):
     folder, figures = training_run
-    runs.training(figures, folder)
+    terminal_tables.training(figures, folder)
     out = capsys.readouterr().out
     head, last = figures["headline"]["model"], figures["last_day"]
     assert f"{head['false_calls']} of {head['benign_calls']:,}" in out
@@ -33,7 +33,7 @@ def test_a_run_shows_its_headline_and_the_next_commands(training_run, capsys):
 def test_an_adaptation_shows_both_models_and_the_sheet_to_fill_in(training_run, capsys, checks, tmp_path):
     figures = adapted_figures(checks, training_run[1])
     (tmp_path / "to_check.html").touch()
-    runs.training(figures, tmp_path)
+    terminal_tables.training(figures, tmp_path)
     out = " ".join(capsys.readouterr().out.split())
     cells = ["1.2 in 10,000", "0.9 in 10,000"] if checks else ["too few checks to judge: 20 more are needed"] * 2
     assert f"│ innocent calls flagged, estimate from checks │ {' │ '.join(cells)} │" in out
@@ -47,24 +47,13 @@ def test_an_adaptation_shows_both_models_and_the_sheet_to_fill_in(training_run, 
 def test_an_evaluation_shows_that_seen_groups_are_unknown(training_run, capsys):
     _, figures = training_run
     feed = {"name": "no routes", "bands": False}
-    runs.evaluation(figures | {"unseen": None, "seen_basis": "no record", "fold": None, "touches": None, "feed": feed})
+    terminal_tables.evaluation(
+        figures | {"unseen": None, "seen_basis": "no record", "fold": None, "touches": None, "feed": feed}
+    )
     out = capsys.readouterr().out
     assert "no threshold for the feed of these records, no routes" in out
     assert "groups seen and unseen in training: no record" in out
     assert "this use of the calls was not recorded" in out
-
-
-def test_attacks_show_seen_groups_or_dashes(training_run, capsys):
-    _, figures = training_run
-    (seen,) = (attack for attack in figures["attacks"] if attack["known_group"]["numbers"])
-    unknown = seen | {"known_group": seen["known_group"] | dict.fromkeys(("numbers", "calls", "detected"))}
-    for attack, cells in ((seen, ["1", "100.0%"]), (unknown, ["–", "–", "–"])):
-        runs.attacks([attack], "of any group")
-        lines = capsys.readouterr().out.splitlines()
-        assert lines[0].endswith("calls before detection, of any group")
-        (begin,) = (i for i, line in enumerate(lines) if "of groups seen in training" in line)
-        (row,) = (line for line in lines[begin:] if seen["attack"].replace("_", " ") in line)
-        assert [cell.strip() for cell in row.split("│")[2:-1]][: len(cells)] == cells
 
 
 def test_scored_calls_show_rows_that_have_no_score(capsys):
@@ -113,25 +102,24 @@ def test_a_monitored_day_shows_alarms_and_its_kind(capsys):
         },
         "days_before": 3, "days_wanted": 28, "feed": "no routes", "reference_feed": "complete",
     }  # fmt: skip
-    checks.monitored(figures)
+    terminal_tables.monitored(figures)
     out = capsys.readouterr().out
-    assert "calls: 1 ALARM\n" in out and "+12.0" in out
+    assert "calls: 1 ALARM\n" in out and "│ 12 │" in " ".join(out.split())
     assert "the calls of the day resemble a weekend: a holiday?" in out and "certificate at risk: too many" in out
     assert "3 days of history before the day" in out
     assert "ALARM: the feed of the day is 'no routes', that of the training 'complete'" in out
-    checks.monitored(figures | {"kind": "weekend", "resembles": "weekday", "shifts": [shift, shift]})
+    terminal_tables.monitored(figures | {"kind": "weekend", "resembles": "weekday", "shifts": [shift, shift]})
     out = capsys.readouterr().out
     assert "calls: 2 ALARMS\n" in out
     assert "the calls of the day resemble a weekday: a working weekend?" in out
     flagged = figures["certificate"] | {"at_risk": ["of 9 calls 5 were flagged"], "flagged_too_often": True}
-    checks.monitored(figures | {"shifts": [shift | {"alarm": False}], "certificate": flagged})
+    terminal_tables.monitored(figures | {"shifts": [shift | {"alarm": False}], "certificate": flagged})
     out = capsys.readouterr().out
     assert "ALARM: more innocent calls are flagged than the certificate allows" in out and "no alarm" not in out
     assert "certificate at risk: of 9 calls 5 were flagged" in out
     quiet = figures | {"shifts": [shift | {"alarm": False}], "certificate": figures["certificate"] | {"at_risk": []}}
-    checks.monitored(quiet | {"days_before": 28, "feed": "complete"})
+    terminal_tables.monitored(quiet | {"days_before": 28, "feed": "complete"})
     out = capsys.readouterr().out
-    assert "feed of the records: complete" in out
     assert "no drift; largest differences" in out and "0 of 5 calls of callers found innocent were flagged" in out
 
 
@@ -164,9 +152,9 @@ def printed(capsys):
 
 def test_rolling_shows_the_spread_over_origins(printed):
     figures = {"mean": 0.25, "sd": None, "least": 0.125, "most": 0.5}
-    studies.rolling({"origins": [1, 2, 3], "spread": {"catch": figures}})
+    terminal_tables.rolling({"origins": [1, 2, 3], "spread": {"catch": figures}})
     assert "main figures of 3 trainings" in (text := printed())
-    assert "│ catch │ 0.25 │ unknown │ 0.125 │ 0.5 │" in text
+    assert "│ catch │ 0.25 │ – │ 0.125 │ 0.5 │" in text
 
 
 def test_decay_shows_the_area_under_time(printed):
@@ -174,7 +162,7 @@ def test_decay_shows_the_area_under_time(printed):
     areas = {"once": 0.5, "anew": None}
     periods = [{"days_after_training": (7, 14), "once": figures, "anew": figures | {"false_calls": 4}}]
     whole = {"train_days": 35, "periods": periods, "area_under_time": areas, "area_at_target": areas}
-    studies.decay(whole, Path("decay"))
+    terminal_tables.decay(whole, Path("decay"))
     text = printed()
     assert "caught, mean over time, at 1 in 10,000: trained once 50.0%, retrained not measured" in text
     assert "trained on 35 days" in text and "decay/decay.svg" in text
