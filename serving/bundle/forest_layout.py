@@ -52,13 +52,9 @@ class Layout:
         bounds: set[tuple[int, float]] = set()
         kinds: set[tuple[int, int]] = set()
         for tree in trees:
-            if tree.cat_boundaries:
-                numeric = [node for node, kind in enumerate(tree.decision) if not kind & CATEGORICAL]
-                bounds.update((tree.feature[node], tree.threshold[node]) for node in numeric)
-                kinds.update((tree.feature[node], tree.decision[node]) for node in numeric)
-            else:
-                bounds.update(zip(tree.feature, tree.threshold, strict=True))
-                kinds.update(zip(tree.feature, tree.decision, strict=True))
+            numeric = [node for node, kind in enumerate(tree.decision) if not kind & CATEGORICAL]
+            bounds.update((tree.feature[node], tree.threshold[node]) for node in numeric)
+            kinds.update((tree.feature[node], tree.decision[node]) for node in numeric)
         bounds_of: dict[int, list[float]] = {}
         kinds_of: dict[int, list[int]] = {}
         for feature, value in sorted(bounds):

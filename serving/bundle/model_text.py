@@ -13,9 +13,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
-from operator import le
 
 MAX_CHARS = 32 << 20
 MAX_REST = 1 << 20
@@ -232,28 +230,14 @@ def _reals(text: str, count: int, what: str, *, infinite: bool = False) -> list[
 
 def _check_shape(left: list[int], right: list[int]) -> None:
     """Checks that every leaf, and every node except the root, is the child of exactly one earlier node."""
-    nodes = len(left)
-    if {*left, *right} != _children(nodes):  # equal in number, so each occurs once
+    nodes, depth = len(left), [1] * len(left)
+    if sorted([*left, *right]) != [*range(-nodes - 1, 0), *range(1, nodes)]:
         raise ValueError("left_child and right_child must name every leaf, and every node except the root, once")
-    # LightGBM numbers nodes as it splits, so a child index that does not grow is a cycle. All leaves are negative.
-    if sum(map(le, left, range(nodes))) + sum(map(le, right, range(nodes))) != nodes + 1:
-        pairs = enumerate(zip(left, right, strict=True))
-        node, children = next((node, pair) for node, pair in pairs if any(0 <= child <= node for child in pair))
-        raise ValueError(f"node {node}: a child must come after its parent, got {children[0]} and {children[1]}")
-    if nodes >= MAX_DEPTH:
-        _check_depth(left, right)
-
-
-@lru_cache(maxsize=8)
-def _children(nodes: int) -> frozenset[int]:
-    """Indexes of every leaf, and of every node except the root: two for each node."""
-    return frozenset((*range(-nodes - 1, 0), *range(1, nodes)))
-
-
-def _check_depth(left: list[int], right: list[int]) -> None:
-    depth = [1] * len(left)
     for node, children in enumerate(zip(left, right, strict=True)):
         for child in children:
+            if 0 < child <= node:  # LightGBM numbers nodes as it splits, so a child index that does not grow is a cycle
+                got = f"{children[0]} and {children[1]}"
+                raise ValueError(f"node {node}: a child must come after its parent, got {got}")
             if child > 0:
                 depth[child] = depth[node] + 1
     if max(depth) > MAX_DEPTH:
@@ -265,16 +249,12 @@ def _node_counts(text: str, left: list[int], right: list[int], leaf_count: list[
 
     Contributions are weighted by these counts.
     """
-    nodes = len(left)
-    counts = [0] * nodes + leaf_count[::-1]  # so that the leaf c < 0 is counts[c]
-    for node in range(nodes - 1, -1, -1):
-        counts[node] = counts[left[node]] + counts[right[node]]
-    if " ".join(map(str, counts[:nodes])) == text and counts[0] <= _INT32:
-        return counts[:nodes]
-    counts[:nodes] = stated = _integers(text, nodes, "internal_count", 1, _INT32)
-    sums = [counts[i] + counts[j] for i, j in zip(left, right, strict=True)]
-    node = next(node for node in range(nodes) if sums[node] != stated[node])
-    raise ValueError(f"node {node}: internal_count must be {sums[node]}, the sum of its children")
+    stated, calls = _integers(text, len(left), "internal_count", 1, _INT32), leaf_count[::-1]
+    counts = stated + calls  # so that the leaf c < 0 is counts[c]
+    for node, children in enumerate(zip(left, right, strict=True)):
+        if stated[node] != (total := sum(counts[child] for child in children)):
+            raise ValueError(f"node {node}: internal_count must be {total}, the sum of its children")
+    return stated
 
 
 def _check_sets(tree: Tree, sets: int, levels: Mapping[int, int] | None) -> None:
