@@ -1,4 +1,4 @@
-"""Scoring in telephone switches: SIP headers and replies, Kamailio, Asterisk, and a passive tap.
+"""Scoring in telephone switches: SIP headers, Kamailio, Asterisk, and a passive tap.
 
-Imports `live`, `scorer`. Start with `sip`.
+Imports `live`. Start with `sip`.
 """

@@ -28,7 +28,7 @@ MAX_HEADERS = 256
 MAX_USER = 128
 UNREADABLE = "?"  # the caller of a From header that cannot be read: an irregular number
 
-# One-letter header names, RFC 3261 section 7.3.3; only those that are read or copied here.
+# One-letter header names, RFC 3261 section 7.3.3; only those that are read.
 _COMPACT = {"f": "from", "t": "to", "i": "call-id", "v": "via"}
 _HEADER = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+)[ \t]*:(.*)", re.DOTALL)
 _VERSTAT = re.compile(r"TN-Validation-(Passed|Failed)(?:-([ABC]))?(?:-(Diverted|Passthrough))?", re.IGNORECASE)
@@ -91,35 +91,6 @@ def read_message(data: bytes) -> Message:
         name = _COMPACT.get(name, name)
         headers[name] = (*headers.get(name, ()), match[2].strip())
     return Message(first, headers)
-
-
-def read_invite(
-    data: bytes, start: float, *, trusted: bool = False, dialect: Dialect = "3gpp", trunk: str | None = None
-) -> Call:
-    """Returns the call of an INVITE that arrives at `start` (Unix seconds) on a trunk; `to_call` describes `trusted`.
-
-    Raises:
-        ValueError: in one line, if it is not an INVITE with a Request-URI and a From.
-    """
-    message = read_message(data)
-    method, _, rest = message.first.partition(" ")
-    target, _, version = rest.rpartition(" ")
-    if method != "INVITE" or version.upper() != "SIP/2.0":
-        raise ValueError("the first line must be `INVITE <uri> SIP/2.0`")
-    if not message.first_value("from"):
-        raise ValueError("an INVITE must have a From header")
-    return to_call(
-        start,
-        target,
-        message.first_value("from"),
-        asserted=message.first_value("p-asserted-identity"),
-        privacy=message.first_value("privacy"),
-        verstat=message.first_value("x-twilio-verstat") if dialect == "twilio" else "",
-        attestation_info=message.first_value("attestation-info"),
-        trusted=trusted,
-        dialect=dialect,
-        trunk=trunk,
-    )
 
 
 def to_call(
