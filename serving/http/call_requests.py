@@ -2,7 +2,7 @@
 
 Such a request needs no task and no messages if it arrives whole. The event loop answers these requests in the order in
 which they arrived over all connections, with one write each. Requests that arrive in parts, or behind another one on
-their connection, go through ASGI, and so do all requests of a service with traces.
+their connection, go through ASGI.
 """
 
 from __future__ import annotations

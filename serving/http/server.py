@@ -18,7 +18,6 @@ import os
 import signal
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -119,13 +118,7 @@ def serve(
     service = Service(
         open_live, scorers, bundle, known, log_access=access_log.note, on_stop=access_log.close, on_failure=end
     )
-    app, endpoints = application(service), call_endpoints(service)
-    if "opentelemetry.sdk.trace" in sys.modules:  # MLflow imports it, too
-        from .tracing import end_stage, is_instrumented, traced
-
-        if is_instrumented():
-            app, endpoints, scorers.end_stage = traced(app), {}, end_stage
-    server = configured(app, host, port, uds, tls, endpoints)
+    server = configured(application(service), host, port, uds, tls, call_endpoints(service))
     address = str(uds) if uds is not None else f"{host}:{port}"
     _LOG.info("start: callsieve %s on %s, state in %s", version("callsieve"), address, state)
     with signals(end, reload):

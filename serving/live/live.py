@@ -316,8 +316,6 @@ class Live:
             return self._problem("wrong_input", type_fault(call) or str(error))
         scorer = self.scorers.scorer
         self.memory.history.advance(keyed.start)  # not ahead of the clock
-        if (end_stage := self.scorers.end_stage) is not None:
-            end_stage("intake")
         verdict, row = self.scorers.scored(self.memory.history, keyed)
         if scorer is not None and row is not None:
             self._recent[verdict.case] = (scorer, row, keyed, verdict)
@@ -358,8 +356,6 @@ class Live:
         self.seconds += took
         if verdict.action != "pass":
             self.reason_counts.update(reason.feature for reason in verdict.reasons)
-        if (end_stage := self.scorers.end_stage) is not None:
-            end_stage("decision", verdict)
         return verdict
 
     def _pass(self, status: Status, detail: str = "") -> Verdict:

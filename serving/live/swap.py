@@ -38,8 +38,6 @@ class Swap:
 
     Attributes:
         refusal: why the last bundle was refused, in one line; None if it is in service.
-        end_stage: called when a stage of a verdict is over, with the stage and, after the last one, the delivered
-            verdict; None without traces (`serving/http/tracing.py`).
 
     >>> from contextlib import suppress
     >>> from callsieve.serving import BundleError, read_public_key
@@ -85,7 +83,6 @@ class Swap:
             ValueError: if the epoch file does not hold an epoch, or the feed is unknown.
         """
         self.refusal: str | None = None
-        self.end_stage: Callable[..., object] | None = None
         self._history: History | None = None
         self._trusted, self._registers, self._cleared = tuple(trusted), registers, cleared
         self._policy = pin_feed(policy or read_policy(), feed)
@@ -181,7 +178,7 @@ class Swap:
         scorer = self._scorer
         if scorer is None:
             return Scored(_NONE, None)
-        verdict, row = scorer.scored(history, call, end_stage=self.end_stage)
+        verdict, row = scorer.scored(history, call)
         return Scored(self._spare(scorer, verdict, call), row)
 
     def explain(self, history: History, call: KeyedCall) -> Verdict:

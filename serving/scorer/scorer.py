@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -187,12 +187,10 @@ class Scorer(ServedModel):
         *,
         explain: bool = False,
         reasons: bool = True,
-        end_stage: Callable[[str], object] | None = None,
     ) -> Scored:
         """Returns the verdict with the vector behind it. Never raises.
 
         Args:
-            end_stage: called with "vector", "facts" and "forest" when this stage is over.
             explain: whether to give reasons for every action, "pass" included.
             history, call, reasons: as for `score`.
         """
@@ -211,8 +209,6 @@ class Scorer(ServedModel):
                 return Scored(self._unscored(case, "wrong_input", problem), None)
             if self._own and self.columns is not None:
                 vector.extend(self.columns.row(self._own, call.caller, call.start))
-            if end_stage is not None:
-                end_stage("vector")
             facts = self._facts_of(vector, call)
             filling = not history.covers(call.start, self.policy.history_days)
             behind, recognised = history.lag(call.start) > AHEAD_MS, history.feed
@@ -220,8 +216,6 @@ class Scorer(ServedModel):
             if self.registers is not None and not (filling or behind):
                 with contextlib.suppress(Exception):  # facts of rules stay valid when a model fails
                     facts += self._unwanted_content(vector, call, feed)
-            if end_stage is not None:
-                end_stage("facts")
             verdict = self._verdict(
                 vector,
                 call.start,
@@ -233,7 +227,6 @@ class Scorer(ServedModel):
                 filling=filling,
                 behind=behind,
                 network=self.networks.get(feed),
-                end_stage=end_stage,
             )
         except Exception as error:
             verdict = self._unscored(case, "fault", type(error).__name__)
@@ -416,7 +409,6 @@ class Scorer(ServedModel):
         behind: bool = False,
         shift: Shift = NO_SHIFT,
         network: NetworkScores | None = None,
-        end_stage: Callable[[str], object] | None = None,
     ) -> Verdict:
         """Scores the vector. Facts keep their action when the model fails.
 
@@ -429,7 +421,6 @@ class Scorer(ServedModel):
             behind: whether the history has moved past the start of the call, so every band abstains.
             shift: of the network of the call.
             network: the scores of the network so far, which give the shift in place of `shift`.
-            end_stage: called with "forest" when the raw score is known.
         """
         bundle, policy = self.bundle, self.policy
         try:
@@ -438,8 +429,6 @@ class Scorer(ServedModel):
             raw = model.predict_one(row)
         except Exception as error:
             return self._unscored(case, "fault", type(error).__name__, facts)
-        if end_stage is not None:
-            end_stage("forest")
         if not math.isfinite(raw):
             return self._unscored(case, "fault", "the model's raw score is not finite", facts)
         if network is not None:

@@ -32,7 +32,6 @@ MAY_IMPORT = {
     "serving": {"cryptography", "msgspec"},
     "serving/custody/expiry.py": {"pyarrow"},
     "serving/http": WEB,
-    "serving/http/tracing.py": {"opentelemetry"},
     "serving/cases": WEB | {"sqlalchemy"},
     "serving/streams/kafka_source.py": {"confluent_kafka"},
     "serving/streams/redis_source.py": {"redis"},

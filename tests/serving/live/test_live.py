@@ -278,8 +278,6 @@ def test_a_journal_line_without_a_call_is_counted_as_damaged(swap, tmp_path):
 class Slow:
     """Scorers that call `wait` before each score."""
 
-    end_stage = None
-
     def __init__(self, swap, wait):
         self.swap, self.scorer, self.wait = swap, swap.scorer, wait
 
