@@ -14,8 +14,7 @@ from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline.table import vectors
 
-from .frame_columns import Columns, check_country, layout_of, read_frame
-from .frame_input import Frame, as_data_frame, warn_of_unlikely_calls
+from .frame_columns import Columns, Frame, as_data_frame, check_country, layout_of, read_frame, warn_of_unlikely_calls
 
 # Tokens stay in this process and only have to differ, so the key may be public. It is fixed because calls that start in
 # the same millisecond are ordered by token.

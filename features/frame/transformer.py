@@ -11,9 +11,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from callsieve.features.arrays import Floats, Objects
 
-from .frame_columns import Columns
+from .frame_columns import Columns, Frame, as_data_frame
 from .frame_features import call_features, feature_names
-from .frame_input import Frame, as_data_frame
 
 
 class CallFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types

@@ -25,9 +25,8 @@ from callsieve.features.stream.compact_numbers import DAYS_FROM
 from . import snapshot
 from .call_facts import attempt_known, check, end_arguments, event_facts, facts_of, has_outcome, take_record
 from .coverage import COVERAGE_DAYS, CallDays
-from .driver import Driver, driver
+from .driver import Driver, TokenBook, driver
 from .memory_feed import MemoryFeed
-from .token_book import TokenBook
 from .trusted_moment import TrustedMoment
 
 DEFAULT_CALLS, DEFAULT_NUMBERS = 2_000_000, 200_000  # capacity

@@ -1,7 +1,7 @@
 """Finds the key of a token: 16 bytes a token, and a hash table. A part of the kernel.
 
 Tokens of one key file share a prefix, then have 32 letters a-p, two a byte (`keys/tokens.py`). The first token defines
-the prefix; any other text is for `token_book.py` to store. A text comes as bytes with its length.
+the prefix; any other text is for `TokenBook` to store. A text comes as bytes with its length.
 """
 
 from __future__ import annotations

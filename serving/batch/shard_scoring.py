@@ -17,7 +17,7 @@ from callsieve.features.catalogue import NAMES, own_columns
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.intake.text_columns import factorize
 from callsieve.features.offline.complaint_vectors import complaint_vectors
-from callsieve.features.offline.shard_tasks import Plan, ShardVectors, party_tokens, shard_vectors
+from callsieve.features.offline.shards import Plan, ShardVectors, party_tokens, shard_vectors
 from callsieve.features.offline.shuffle import write_parts
 from callsieve.features.online.coverage import covered_rows
 from callsieve.features.records import NUMBER_CLASSES

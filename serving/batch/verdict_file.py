@@ -17,7 +17,7 @@ from callsieve.features.files.parquet_file import is_parquet, parquet_errors
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import unified
 from callsieve.features.keys.callee_keys import CalleeCipher
-from callsieve.features.offline.shard_tasks import party_tokens
+from callsieve.features.offline.shards import party_tokens
 from callsieve.features.offline.shuffle import read_part
 from callsieve.features.reading.delimited import read_lines
 from callsieve.features.reading.layouts import Layout, read_layout

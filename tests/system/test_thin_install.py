@@ -16,7 +16,7 @@ HEAVY = {
 }  # fmt: skip
 # Packages of the HTTP service.
 WEB = {"anyio", "httptools", "msgspec", "prometheus_client", "starlette", "uvicorn"}
-TABLES = ("intake_table", "keyed_table", "number_cache", "table_steps", "text_columns")
+TABLES = ("intake_table", "keyed_table", "number_cache", "text_columns")
 READERS = ("call_files", "checked_cells", "delimited", "quarantine")
 # Packages that a file or folder outside training may import at import time, besides the standard library.
 MAY_IMPORT = {

@@ -19,7 +19,7 @@ from tests.support.paths import ROOT
 
 TESTS = (
     "features/stream/test_time_order.py",
-    "features/online/test_token_book.py",
+    "features/online/test_driver.py",
     "features/codegen/test_compiled_library.py",
     "features/online/test_snapshot.py",
     "features/online/test_coverage.py",

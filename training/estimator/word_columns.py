@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from callsieve.features.frame.frame_input import as_data_frame
+from callsieve.features.frame.frame_columns import as_data_frame
 
 Categories = dict[str, list[str]]
 """The words of each column of text or categories, in order of their codes."""

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.keys.tokens import Key
-from callsieve.features.offline import shard_tasks, shards
-from callsieve.features.offline.shard_tasks import Plan, write_shard
-from callsieve.features.offline.shards import write_shards
+from callsieve.features.offline import shards
+from callsieve.features.offline.shards import Buffers, Plan, write_shard, write_shards
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import KEYED_CATEGORIES, KEYED_COLUMNS
 from tests.support.calls.repeats import hostile_history
@@ -99,9 +98,9 @@ def test_shards_equal_the_table_however_the_work_is_cut(tmp_path_factory, calls,
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("uncompressed_rows", [0, shard_tasks.UNCOMPRESSED_ROWS])
+@pytest.mark.parametrize("uncompressed_rows", [0, shards.UNCOMPRESSED_ROWS])
 def test_calls_with_conflicting_records_have_the_same_values_in_shards(tmp_path, monkeypatch, uncompressed_rows):
-    monkeypatch.setattr(shard_tasks, "UNCOMPRESSED_ROWS", uncompressed_rows)
+    monkeypatch.setattr(shards, "UNCOMPRESSED_ROWS", uncompressed_rows)
     calls, _ = hostile_history(random.Random(1), 60)
     calls = with_tokens([call | {"caller_block": call["caller_block"] or "x"} for call in calls])
     pq.write_table(calls, tmp_path / "calls.parquet")
@@ -266,3 +265,36 @@ def test_files_that_are_not_parquet_are_refused(world_folder, tmp_path):
     source.write_bytes(whole)
     with pytest.raises(ValueError, match="broken Parquet file, expected a table of keyed calls"):
         write_shards(source, tmp_path / "out", features=NAMES[:2])
+
+
+def test_an_array_is_reused_after_its_block_only():
+    buffers = Buffers()
+    with buffers.lend("vectors", 3, 2) as first, buffers.lend("vectors", 3, 2) as second:
+        assert first.shape == second.shape == (3, 2)
+        assert not np.shares_memory(first, second)
+    with buffers.lend("columns", 2, 2) as other, buffers.lend("vectors", 2, 3) as again:
+        assert again.shape == (2, 3)
+        assert np.shares_memory(again, first) != np.shares_memory(again, second)
+        assert not np.shares_memory(again, other)
+
+
+def test_a_larger_array_is_new_and_a_failed_task_leaves_none():
+    buffers = Buffers()
+    with buffers.lend("vectors", 1, 1) as small:
+        pass
+    with buffers.lend("vectors", 100, 2) as large:
+        assert large.shape == (100, 2)
+        assert not np.shares_memory(small, large)
+    with pytest.raises(ValueError, match="broken"), buffers.lend("vectors", 100, 2) as failed:
+        raise ValueError("broken")
+    with buffers.lend("vectors", 100, 2) as fresh:
+        assert not np.shares_memory(failed, fresh)
+
+
+def test_no_array_is_reused_after_clear():
+    buffers = Buffers()
+    with buffers.lend("vectors", 4, 4) as before:
+        pass
+    buffers.clear()
+    with buffers.lend("vectors", 4, 4) as after:
+        assert not np.shares_memory(before, after)

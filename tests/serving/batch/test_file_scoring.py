@@ -24,7 +24,7 @@ from callsieve.features.intake.text_columns import dictionary_decoded
 from callsieve.features.keys.callee_keys import CalleeCipher
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline import keyed_file, shards
-from callsieve.features.offline.shard_tasks import ShardVectors
+from callsieve.features.offline.shards import ShardVectors
 from callsieve.features.online.feeds import NO_ROUTES
 from callsieve.serving.batch import file_scoring, shard_scoring
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
