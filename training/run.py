@@ -23,7 +23,6 @@ from .data.dataset import Dataset
 from .data.sources import Source, read_once, sources_of
 from .drift.days import ScoredCalls
 from .drift.reference import REFERENCE, measure_reference, write_reference
-from .estimator.unsigned import can_be_signed, unsigned_scorer
 from .judging.judge import is_candidate, judge, operating_point
 from .judging.last_day import last_day, policy_actions
 from .judging.leak_probes import check_for_leaks
@@ -124,11 +123,8 @@ def record_training(
     leak_probes = check_for_leaks(trained)
     give_back()
     judged = judge(trained, policy_actions(trained), source, others)
-    if can_be_signed(trained):
-        write_bundle(trained, folder / "bundle", key)
-        scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
-    else:
-        scorer = unsigned_scorer(trained)
+    write_bundle(trained, folder / "bundle", key)
+    scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
     model = scorer.bundle.model_id
     calls = scored_calls(trained)
 
@@ -143,7 +139,7 @@ def record_training(
         "next": [
             *([] if is_candidate(judged) else ["callsieve adapt --help   (fits the shipped model to these records)"]),
             f"mlflow ui --backend-store-uri {without_password(place.uri)}",
-            *([f"callsieve score --bundle {folder / 'bundle'} --help"] if can_be_signed(trained) else []),
+            f"callsieve score --bundle {folder / 'bundle'} --help",
         ],
         "learning_curve": trained.learning_curve,
         "adapted": None if adapted is None else adapted.figures,
@@ -160,9 +156,8 @@ def record_training(
     run = FinishedRun(folder, settings, figures, datasets, curves, made_by, began)
     write_record(run, gates.data)
     write_documents(figures, datasets, folder / "documents")
-    if can_be_signed(trained):
-        roles = [facts.role for facts in trained.folders]
-        write_provenance(run, key, roles, f"{log_id(place.log)}/{figures['gates']['entry']}")
+    roles = [facts.role for facts in trained.folders]
+    write_provenance(run, key, roles, f"{log_id(place.log)}/{figures['gates']['entry']}")
     write_judged(trained, folder / "record" / JUDGED)
     write_reference(measure_reference(model, calls), folder / "record" / REFERENCE)
     drawn = pictures(figures)
@@ -271,14 +266,14 @@ def write_audit_page(
 
 
 def run_payload(uri: str, tracked: TrackedRun, run: FinishedRun) -> RunPayload:
-    """Returns the log entry of a run: all that MLflow shows of it at this moment; version "" without a bundle."""
+    """Returns the log entry of a run: all that MLflow shows of it at this moment."""
     version, figures, manifest = tracked["version"], run.figures, run.folder / "bundle" / MANIFEST
     return {
         "run": tracked["run"],
         "version": version,
-        "registered": mlflow_read.registry(uri)["versions"][version] if version else {},
+        "registered": mlflow_read.registry(uri)["versions"][version],
         "model": figures["model"]["id"],
-        "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest() if version else "",
+        "manifest_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
         "signer": key_id(read_public_key(run.folder / SIGNER)),
         "gates": figures["gates"],
         "record": mlflow_read.snapshot(uri, tracked["run"]),

@@ -107,12 +107,6 @@ def test_an_unknown_feature_is_refused_before_the_calls_are_read():
         preflight([unread], Settings(features=("call_hour", "nosuch")))
 
 
-def test_an_unknown_estimator_is_refused_before_the_calls_are_read(command_error, world_folder, tmp_path):
-    words = ("train", "--data", world_folder, "--estimator", "nosuch:thing", "--out", tmp_path / "run")
-    assert "estimator nosuch:thing: cannot be imported" in command_error(*words)
-    assert not (tmp_path / "run").exists()
-
-
 def test_folders_are_counted_together(dataset):
     single = preflight([Source("", "both", lambda: dataset)], Settings())
     two = preflight([Source(name, "both", lambda: dataset) for name in "ab"], Settings())

@@ -31,7 +31,6 @@ from callsieve.training.model.folds import MAX_CHOSEN_ON, random_rows
 from callsieve.training.model.matrix import array_hash, feature_columns
 from callsieve.training.model.pool import LastFolder, Pool, facts_of, pool_of
 from callsieve.training.model.train import MAX_LEARNT_ROWS, FitFigures, Trained, golden_rows, make_metadata
-from callsieve.training.own.own_estimator import RiskModel
 
 from .adapted_figures import AdaptedFigures, Learnt, Side
 from .answers import Answers, read_sheets, with_answers
@@ -260,14 +259,14 @@ def trained_parts(
     bands, calibration = parts_for(network, choice, nuisance, base, recorded)
     trees = None if choice is None else choice.trees
     text = base.texts[base.model(recorded)]
-    models: dict[str, RiskModel] = {"model": text if trees is None else stacked_model(text, trees.texts)}
+    models: dict[str, str] = {"model": text if trees is None else stacked_model(text, trees.texts)}
     models |= base.class_texts()
     facts, pool = facts_of(source, network.dataset, network.folds), judged_pool(network, settings)
     part = np.zeros(len(nuisance), dtype=np.int64) if trees is None else trees.held_out
     cv_fold = part[network.caller]
     columns = feature_columns(settings.features)
     figures = FitFigures(
-        trees={name: model.count("\nTree=") for name, model in models.items() if isinstance(model, str)},
+        trees={name: model.count("\nTree=") for name, model in models.items()},
         classes={name: list(words) for name, words in base.bundle.classes.items()},
         members=MEMBERS if trees else 0,
         by_folder=False,

@@ -135,11 +135,7 @@ def training(figures: RecordedRun, folder: Path) -> None:
     verdicts = {word: {"calls": calls, "callers": last["callers"][word]} for word, calls in last["actions"].items()}
     show_rows(f"verdicts on {last['date']}", named(verdicts, "action"))
     say(f"report   {folder / 'report.html'}")
-    if figures["tracking"]["version"]:
-        say(f"bundle   {folder / 'bundle'}   (model {figures['model']['id']}, signed; public key {folder / SIGNER})")
-    else:
-        name = figures["model"]["estimator"]
-        say(f"bundle   none: only a LightGBM model can be signed; the model of {name} is evaluated and recorded")
+    say(f"bundle   {folder / 'bundle'}   (model {figures['model']['id']}, signed; public key {folder / SIGNER})")
     if (folder / PAGE).exists():
         say(f"check    {folder / PAGE}   (fill in {folder / SHEET} and give it back with --answers)")
     say_next(figures["next"])

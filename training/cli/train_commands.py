@@ -104,15 +104,9 @@ class TrainOptions(RecordOptions):
 
     only: FeatureNames = None
     parameters: Annotated[Path | None, typer.Option(help="LightGBM parameters (TOML), such as num_leaves = 31.")] = None
-    estimator: Annotated[
-        str, typer.Option(help="Another classifier, as MODULE:NAME of a class or function that makes it.")
-    ] = ""
     own_columns: Annotated[
         bool, typer.Option("--own-columns", help="Also learn from the own columns in columns.parquet of each folder.")
     ] = False
-    judge_seed: Annotated[
-        int | None, typer.Option(min=0, help="Seed that selects the test calls; by default --seed.")
-    ] = None
     curve: Annotated[
         bool,
         typer.Option(
@@ -129,18 +123,11 @@ class TrainOptions(RecordOptions):
         """Returns the settings of a training that also learns from the own columns of these names."""
         from callsieve.serving.batch.vector_files import feature_names
         from callsieve.training.model.settings import read_parameters
-        from callsieve.training.own.own_estimator import make_estimator
 
-        if self.estimator:
-            make_estimator(
-                self.estimator, seed=0
-            )  # a wrong name ends the command before it reads calls and makes a folder
         return replace(
             self.plain_settings(),
             features=feature_names(self.only) + own_names,
             parameters=read_parameters(self.parameters),
-            estimator=self.estimator,
-            judge_seed=self.judge_seed,
             learn_from=keyed.learn_from,
             poorer_feeds=keyed.poorer_feeds,
         )

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.special import softmax
 
 from callsieve.features.arrays import Array
+from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.certify import caller_bootstrap
 from callsieve.training.model.matrix import feature_columns, select_columns
 from callsieve.training.model.train import Trained
-from callsieve.training.own.own_estimator import predictor
 
 CLASS_MODELS: tuple[Literal["content"], Literal["mode"]] = ("content", "mode")
 SURE = 0.8  # probability that the shipped policy asks for
@@ -59,7 +59,7 @@ def figures_of(t: Trained, model: Literal["content", "mode"], rows: Array) -> Cl
         return None
     true = truth[index].astype(str)
     vectors = np.ascontiguousarray(select_columns(t.X[index], feature_columns(t.settings.features)))
-    probabilities = softmax(predictor(t.models[model]).predict_raw(vectors), axis=1)
+    probabilities = softmax(read_forest(t.models[model]).predict_raw(vectors), axis=1)
     words = np.array(t.card.classes[model])
     right, sure = words[probabilities.argmax(axis=1)] == true, probabilities.max(axis=1) >= SURE
     low, high = caller_bootstrap(right, caller[index], seed=t.settings.judging_seed)

@@ -105,7 +105,6 @@ def judge(
             "trees": t.fitted.trees,
             "features": len(t.card.features),
             "calibration": t.fitted.calibration,
-            "estimator": str(t.settings.estimator),
             "top_features": top_features(t, calls),
         },
         "data": {
@@ -403,11 +402,8 @@ def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:
 
 
 def top_features(t: Trained, calls: JudgedCalls) -> list[TopFeature]:
-    """Returns the features with the largest Shapley values over a sample of the judged calls; none for an own model."""
-    model = t.models["model"]
-    if not isinstance(model, str):
-        return []
-    forest, names, draw = read_forest(model), t.card.features, np.random.default_rng(t.settings.seed)
+    """Returns the features with the largest Shapley values over a sample of the judged calls."""
+    forest, names, draw = read_forest(t.models["model"]), t.card.features, np.random.default_rng(t.settings.seed)
     columns, means, sizes = feature_columns(t.settings.features), {}, np.zeros(len(names))
     for kind, flag in KINDS.items():
         rows = np.flatnonzero(calls.rows & (calls.judged.nuisance == flag))

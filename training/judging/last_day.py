@@ -13,7 +13,6 @@ from callsieve.serving.rules.rule_bits import matching_bits, table_actions, tabl
 from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, rule_input
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores, case_id
-from callsieve.training.estimator.unsigned import can_be_signed
 from callsieve.training.model.folds import last_day_rows
 from callsieve.training.model.train import Trained
 
@@ -59,7 +58,7 @@ def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> l
     """
     flagged = np.flatnonzero(scores.action > 0)
     _, first = np.unique(trained.last.folds.caller[rows][flagged], return_index=True)
-    chosen = flagged[np.sort(first)[: EXAMPLES if can_be_signed(trained) else 0]]  # others have no reasons
+    chosen = flagged[np.sort(first)[:EXAMPLES]]
     return [example(scorer, ACTIONS[scores.action[i]], trained, int(rows[i])) for i in chosen]
 
 

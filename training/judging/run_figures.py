@@ -63,12 +63,11 @@ class TopFeature(TypedDict):
 
 
 class ModelFigures(TypedDict):
-    """The size of the model. `id` is known once the bundle is written. `estimator` is "" or names an own one."""
+    """The size of the model. `id` is known once the bundle is written."""
 
     trees: dict[str, int]
     features: int
     calibration: str
-    estimator: str
     top_features: list[TopFeature]
     id: NotRequired[str]
 

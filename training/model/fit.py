@@ -15,7 +15,6 @@ import numpy as np
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue.lite import MONOTONE_SIGNS
 from callsieve.features.complaints import COMPLAINT_FEATURES
-from callsieve.training.own.own_estimator import OwnModel, RiskModel, joined
 
 from .settings import Parameter
 from .split import fold_of_group
@@ -192,12 +191,6 @@ def cv_fold_of_calls(row_unit: Array, row_fold: Array, unit: Array) -> Array:
     folds = np.full(int(max(unit.max(initial=-1), row_unit.max(initial=-1))) + 1, NO_CV_FOLD)
     folds[row_unit] = row_fold
     return np.asarray(folds[unit])
-
-
-def mean_of(members: Sequence[RiskModel]) -> RiskModel:
-    """Returns the model whose raw score is the mean of the members' raw scores."""
-    texts = [member for member in members if isinstance(member, str)]
-    return mean_model(texts) if texts else joined([member for member in members if isinstance(member, OwnModel)])
 
 
 def mean_model(texts: Sequence[str]) -> str:

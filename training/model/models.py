@@ -13,10 +13,9 @@ from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import SECOND
-from callsieve.training.own.own_estimator import RiskModel, fit_own_members
 
 from .allocators import give_back
-from .fit import CV_FOLDS, FitOptions, FitRows, cv_fold_of_calls, cv_folds, fit, fit_members, held_out_folds, mean_of
+from .fit import CV_FOLDS, FitOptions, FitRows, cv_fold_of_calls, cv_folds, fit, fit_members, held_out_folds, mean_model
 from .matrix import Matrix, feature_columns, select_columns
 from .settings import Settings
 
@@ -34,8 +33,8 @@ class Fitted:
     folds. curves: the loss of each member of "model" on its held-out folds after each tree.
     """
 
-    models: dict[str, RiskModel]
-    members: dict[str, list[RiskModel]]
+    models: dict[str, str]
+    members: dict[str, list[str]]
     classes: dict[str, tuple[str, ...]]
     row_fold: Array
     by_folder: bool
@@ -68,19 +67,22 @@ def fit_all(matrix: Matrix, settings: Settings, report: Callable[[float], None],
     unit, first = matrix.folder if by_folder else matrix.group, matrix.complete
     fold = cv_folds(unit[first], matrix.y[first], settings.seed)
     row_fold = np.maximum(cv_fold_of_calls(unit[first], fold, unit), 0)  # both models hold out the same units
-    columns, held_out = feature_columns(settings.features), held_out_folds(int(row_fold.max(initial=0)) + 1)
-    members: dict[str, list[RiskModel]] = {}
+    columns = feature_columns(settings.features)
+    members: dict[str, list[str]] = {}
     curves: list[list[float]] = []
     for place, (name, chosen) in enumerate({"model": matrix.complete, SECOND: ~matrix.complete}.items()):
         if chosen.any():
             own = np.flatnonzero(chosen)
             rows = FitRows(select_columns(matrix.X[own], columns), matrix.y[own], matrix.weight[own])
             release()
-            members[name], losses = fit_risk_members(rows, row_fold[own], held_out, settings, _half(report, place))
-            curves = losses if name == "model" else curves
+            grown = fit_members(
+                rows, row_fold[own], settings.features, progress=_half(report, place), **fit_options(settings)
+            )
+            members[name] = [member.text for member in grown]
+            curves = [member.losses for member in grown] if name == "model" else curves
             del rows
             give_back()
-    models = {name: mean_of(parts) for name, parts in members.items()}
+    models = {name: mean_model(parts) for name, parts in members.items()}
     classes: dict[str, tuple[str, ...]] = {}
     for kind in CLASS_MODELS:
         labels = getattr(matrix, kind)
@@ -103,22 +105,6 @@ def fit_options(settings: Settings) -> FitOptions:
         "threads": settings.threads,
         "parameters": settings.parameters,
     }
-
-
-def fit_risk_members(
-    rows: FitRows, fold: Array, held_out: list[tuple[int, ...]], settings: Settings, report: Callable[[float], None]
-) -> tuple[list[RiskModel], list[list[float]]]:
-    """Returns the ensemble members of a risk model, and the loss of each after each tree; none of an own estimator."""
-    options = fit_options(settings)
-    if not settings.estimator:
-        grown = fit_members(rows, fold, settings.features, progress=report, **options)
-        return [member.text for member in grown], [member.losses for member in grown]
-    own_rows = rows.X, rows.y, rows.weight
-    members = fit_own_members(
-        str(settings.estimator), own_rows, fold, held_out, settings.features, options["categorical"], settings.seed,
-        report,
-    )  # fmt: skip
-    return members, []
 
 
 def _half(report: Callable[[float], None], place: int) -> Callable[[float], None]:

@@ -19,12 +19,11 @@ import numpy as np
 
 from callsieve.features.arrays import Array
 from callsieve.features.online.feeds import COMPLETE, needs_second_model, with_lacks
-from callsieve.serving.bundle.forest import Forest
+from callsieve.serving.bundle.forest import Forest, read_forest
 from callsieve.serving.bundle.level import level_of
 from callsieve.serving.bundle.metadata import SECOND, Level
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.network_scores import sampled
-from callsieve.training.own.own_estimator import OwnModel, RiskModel, predictor
 
 from .bands import FeedScores
 from .fit import CV_FOLDS, cv_fold_of_calls
@@ -62,7 +61,7 @@ def score_pool(fitted: Fitted, matrix: Matrix, gathered: Gathered, settings: Set
     complete = FeedVectors(np.arange(len(pool.start)), gathered.vectors)
     # Each model is read once: reading the text of eleven models takes longer than scoring a small feed by them.
     forests = {
-        name: [predictor(model) for model in (fitted.models[name], *members)]
+        name: [read_forest(model) for model in (fitted.models[name], *members)]
         for name, members in fitted.members.items()
     }
     for name, feed in {COMPLETE: complete, **gathered.poorer}.items():
@@ -100,7 +99,7 @@ def range_of_levels(levels: Sequence[float | None], pool: Pool) -> Level | None:
     return Level(min(known), max(known)) if len(known) >= CV_FOLDS else None
 
 
-def model_of(own: str, lack: str, models: Mapping[str, RiskModel]) -> str:
+def model_of(own: str, lack: str, models: Mapping[str, str]) -> str:
     """Returns the name of the risk model that scores the records of a training without more of what they have.
 
     Args:
@@ -112,7 +111,7 @@ def model_of(own: str, lack: str, models: Mapping[str, RiskModel]) -> str:
 
 
 def score_feed(
-    forests: Sequence[Forest | OwnModel],
+    forests: Sequence[Forest],
     held_out: Sequence[tuple[int, ...]],
     cv_fold: Array,
     pool: Pool,
@@ -148,7 +147,7 @@ def strata_at(X: Array, rows: Array, count: int) -> Array:
 
 
 def score_rows(
-    model: RiskModel | Forest,
+    model: str | Forest,
     X: Array,
     rows: Array,
     wanted: Array,
@@ -158,12 +157,12 @@ def score_rows(
     """Scores the wanted calls that have a vector; NaN for all others. Shape of `wanted`.
 
     Args:
-        model: an own model or a forest, or LightGBM's text of one.
+        model: a forest, or LightGBM's text of one.
         X: vectors of the calls at the ascending places `rows`.
         wanted: bool, of each call.
     """
     raw = np.full(len(wanted), np.nan)
-    forest = model if isinstance(model, (Forest, OwnModel)) else predictor(model)
+    forest = read_forest(model) if isinstance(model, str) else model
     places = np.flatnonzero(wanted[rows])
     for begin in range(0, len(places), SCORED_AT_ONCE):
         part = places[begin : begin + SCORED_AT_ONCE]

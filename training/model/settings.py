@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.files.dates import parse_day
 from callsieve.features.files.toml_file import read_toml
 from callsieve.training.data.label_policy import LabelPolicy, read_label_policy
-from callsieve.training.own.own_estimator import estimator_name
 
 LEARN_FROM = ("labels", "truth")
 Parameter = bool | int | float | str
@@ -80,8 +78,6 @@ class Settings:
         valid_from: first day of the model's validity, as "2026-11-28"; "" for the last day of the calls. It is for a
             model learnt from simulated worlds, whose dates say nothing of the day on which it is used.
         parameters: of LightGBM, as a file of `callsieve train --parameters` has them.
-        estimator: a class or function that makes another classifier than the project's, or its name as "module:name". A
-            run of such a model is judged and recorded; it can be signed only if the classifier is LightGBM's.
         judge_seed: decides which groups of callers judge, and which of their calls; by default the seed. Trainings with
             one judge_seed and several seeds are judged on the same calls.
         base: id of the model that an adaptation starts from; "" for a training of its own.
@@ -102,7 +98,6 @@ class Settings:
     features: tuple[str, ...] = NAMES
     label_policy: LabelPolicy = field(default_factory=read_label_policy)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    estimator: str | Callable[[], Any] = ""
     judge_seed: int | None = None
     base: str = ""
 
@@ -122,10 +117,6 @@ class Settings:
             raise ValueError(f"learn_from must be one of {', '.join(LEARN_FROM)}, got {self.learn_from!r}")
         if isinstance(self.features, str):
             raise TypeError(f"features must be a tuple of names, got the text {self.features!r}")
-        if self.estimator:
-            object.__setattr__(self, "estimator", estimator_name(self.estimator))
-        if self.estimator and self.parameters:
-            raise ValueError("parameters: they are of the project's own LightGBM; an own estimator sets its own")
 
     @property
     def judging_seed(self) -> int:

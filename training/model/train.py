@@ -23,7 +23,6 @@ from callsieve.serving.bundle.metadata import SECOND, BundleMetadata, GoldenVect
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source, sources_of
 from callsieve.training.evidence.funnel import Covered, TooFew, joined_funnel, too_few
-from callsieve.training.own.own_estimator import RiskModel
 
 from .bands import FEWEST_CERTIFIED_ON, ChosenBands, FeedFigures, caution_of, choose_bands
 from .calibration import Calibrations, calibrate_models
@@ -107,7 +106,7 @@ class Trained:
     learnt: FitRows
     learnt_fold: Array
     last: LastFolder
-    models: dict[str, RiskModel]
+    models: dict[str, str]
     card: BundleMetadata
     golden_rows: Array
     fitted: FitFigures
@@ -238,7 +237,7 @@ def fit_figures(
 ) -> FitFigures:
     """Returns the figures of a fit."""
     return FitFigures(
-        trees={name: model.count("\nTree=") for name, model in fitted.models.items() if isinstance(model, str)},
+        trees={name: model.count("\nTree=") for name, model in fitted.models.items()},
         classes={name: list(words) for name, words in fitted.classes.items()},
         members=len(fitted.members["model"]),
         by_folder=fitted.by_folder,
@@ -377,17 +376,8 @@ def folder_entry(folder: FolderFacts) -> FolderEntry:
 
 
 def write_bundle(trained: Trained, folder: Path, signing_key: Ed25519PrivateKey) -> str:
-    """Signs and writes the bundle; returns its model id.
-
-    Raises:
-        ValueError: if a model is not LightGBM's.
-    """
-    texts = {name: model for name, model in trained.models.items() if isinstance(model, str)}
-    if len(texts) < len(trained.models):
-        raise ValueError(
-            f"estimator {trained.settings.estimator}: only a forest of LightGBM can be signed into a bundle"
-        )
-    return save(trained.card, texts, trained.golden_rows.tolist(), folder, signing_key)
+    """Signs and writes the bundle; returns its model id."""
+    return save(trained.card, trained.models, trained.golden_rows.tolist(), folder, signing_key)
 
 
 def _iso(milliseconds: int) -> str:

@@ -73,7 +73,7 @@ def kind_of(model: ModelFigures) -> str:
     """Returns the kind of a model in words."""
     trees = _pairs(model["trees"])
     parts = [
-        gettext("own estimator %(name)s", name=model["estimator"]) if model["estimator"] else "LightGBM",
+        "LightGBM",
         *([gettext("trees by model: %(counts)s", counts=trees)] if model["trees"] else []),
         gettext("calibration: %(method)s", method=words(model["calibration"])),
     ]
@@ -115,8 +115,7 @@ def model_card(figures: RunFigures) -> Sections:
             gettext("Most important features"): gettext("; ").join(
                 meaning(feature["name"], feature["en"]) + gettext(" (%(inside)s)", inside=share(feature["share"], 0))
                 for feature in model["top_features"][:5]
-            )
-            or gettext("not measured: the estimator is not LightGBM"),
+            ),
             gettext("Learnt from"): origin(figures),
             gettext("Folders of calls"): data["folders"],
             gettext("Label cutoff"): moment(figures["folds"]["label_cutoff"]),

@@ -39,7 +39,6 @@ from callsieve.training.model.split import fold_plan, fold_rows, groups
 from callsieve.training.model.train import train
 from callsieve.training.oversight.log.looks import Ledger
 from callsieve.training.oversight.log.payload_types import Look
-from callsieve.training.own.own_estimator import RiskModel
 from callsieve.training.reports.drawing import BLUE, GREY, RC, shares, svg
 
 from .rolling import part, stretch
@@ -101,7 +100,7 @@ class DecayFigures(TypedDict):
 class Model:
     """The model, its certified band, and the ids of the groups that it was trained on."""
 
-    model: RiskModel
+    model: str
     band: Band
     trained_groups: Array
 

@@ -24,12 +24,11 @@ LEAST_CALLERS = 6  # all of fewer callers prefer one of two equal runs with a ch
 
 
 class Side(TypedDict):
-    """A run: its folder, its seeds and its estimator, "" for the project's own."""
+    """A run: its folder and its seeds."""
 
     run: str
     seed: int
     judge_seed: int
-    estimator: str
 
 
 class Shares(TypedDict):
@@ -167,12 +166,7 @@ def better_run(catch: Shares, callers: int) -> str:
 
 def side(folder: Path, settings: Settings) -> Side:
     """Returns the entry of a run."""
-    return {
-        "run": str(folder),
-        "seed": settings.seed,
-        "judge_seed": settings.judging_seed,
-        "estimator": str(settings.estimator),
-    }
+    return {"run": str(folder), "seed": settings.seed, "judge_seed": settings.judging_seed}
 
 
 def require_same_calls(first: Path, second: Path) -> None:

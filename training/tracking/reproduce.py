@@ -114,7 +114,7 @@ def reproduce_folder(
         metrics: recorded metrics; those of the model's headline are measured again.
     """
     if not (folder / "bundle").is_dir():
-        raise ValueError(f"{folder}: no bundle to reproduce; a run of an own estimator has none")
+        raise ValueError(f"{folder}: expected the folder bundle/ of a run")
     settings = settings_of(read_record(folder, SETTINGS), threads)
     recorded = read_record(folder, DATASETS)
     sources = _sources(folder, data, recorded)

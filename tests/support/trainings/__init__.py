@@ -1,1 +1,1 @@
-"""Trainings for tests: shortened, recorded without a fit, adapted, of own estimators, and files of their labels."""
+"""Trainings for tests: shortened, recorded without a fit, adapted, and files of their labels."""

@@ -48,7 +48,6 @@ LAYERS = [
     "training/oversight/log",
     "training/data",
     "training/evidence",
-    "training/own",
     "training/model",
     "training/adapt",
     "training/estimator",

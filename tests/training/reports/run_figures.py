@@ -45,7 +45,6 @@ def example_figures() -> dict[str, Any]:
             "trees": {"model": 210, "content": 80},
             "features": 85,
             "calibration": "isotonic",
-            "estimator": "",
             "top_features": [
                 {"name": name, "en": text, "share": share, "nuisance": 4 * share, "innocent": -share}
                 for name, text, share in (

@@ -67,7 +67,7 @@ def test_a_better_run_is_named_with_an_interval_above_zero(tmp_path):
     )
     result = compare_runs(*folders)
     assert (result["better"], result["judged_calls"], result["judged_by_one"]) == ("second", 4000, [0, 0])
-    assert result["first"] == {"run": str(folders[0]), "seed": 1, "judge_seed": 7, "estimator": ""}
+    assert result["first"] == {"run": str(folders[0]), "seed": 1, "judge_seed": 7}
     catch = [sum(f for f, n in zip(run.flagged, run.nuisance, strict=True) if n) / 1000 for run in (weak, strong)]
     assert [result["catch"]["first"], result["catch"]["second"]] == catch
     assert result["catch"]["low"] < catch[1] - catch[0] < result["catch"]["high"]

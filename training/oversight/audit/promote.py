@@ -67,12 +67,6 @@ def candidate(place: RunPaths, run: str) -> Candidate:
     return Candidate(payload, gates, gates.results(payload["record"]["metric"]), statement)
 
 
-def require_bundle(run_candidate: Candidate) -> None:
-    """Raises ValueError unless the run has a signed bundle, which runs of an own estimator lack."""
-    if not run_candidate.run["version"]:
-        raise ValueError(f"run {run_candidate.run['run']}: its model is of an own estimator and has no signed bundle")
-
-
 def moves(log: Path) -> list[Move]:
     """Returns the payloads of all promotions and rollbacks, in order."""
     return [payload for _, payload in payloads(log, *MOVES)]
@@ -98,7 +92,6 @@ def approve(place: RunPaths, run: str, key: Ed25519PrivateKey, path: Path) -> di
         ValueError: if the gates do not name the key.
     """
     run_candidate = candidate(place, run)
-    require_bundle(run_candidate)
     if not run_candidate.gates.person(key_id(key.public_key())):
         named = ", ".join(run_candidate.gates.approvers) or "nobody"
         raise ValueError(f"approve: the gates of the run do not name key {key_id(key.public_key())}; they name {named}")
@@ -136,7 +129,6 @@ def promote(
         inside = steps(progress, {"verify": 1, "compare": 0 if data is None else 3})
         require_sound(place, inside["verify"])
         run_candidate = candidate(place, run)
-        require_bundle(run_candidate)
         if run_candidate.failed:
             raise ValueError(f"promote: {'; '.join(run_candidate.failed)}")
         with tempfile.TemporaryDirectory() as folder:
