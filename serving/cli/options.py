@@ -55,12 +55,6 @@ PolicyFile = Annotated[
         help="Policy file, or a shipped policy: default (if not given) or plan-2018.",
     ),
 ]
-PinnedFeed = Annotated[
-    str,
-    typer.Option(
-        "--feed", help='Feed of the records, such as complete or "no routes"; by default as recognised from the calls.'
-    ),
-]
 RegisterFolder = Annotated[
     Path | None, typer.Option("--registers", help="Folder that `callsieve ingest registers` wrote.")
 ]
@@ -211,6 +205,5 @@ class ScorerOptions:
     policy: PolicyFile = None
     registers: RegisterFolder = None
     columns: ColumnFile = None
-    feed: PinnedFeed = ""
     zone: Zone = "Asia/Shanghai"
     allow_group_read: GroupRead = False

@@ -54,19 +54,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listener:
-    """The address that a service listens on, and its certificate."""
+    """The address that a service listens on."""
 
     host: Host = "127.0.0.1"
     port: Port = 8080
     uds: Annotated[
         Path | None, typer.Option("--uds", help="Unix socket to listen on, instead of an address and a port.")
-    ] = None
-    ssl_certfile: Annotated[
-        Path | None,
-        typer.Option("--ssl-certfile", help="Certificates (PEM) to answer with TLS; by default without TLS."),
-    ] = None
-    ssl_keyfile: Annotated[
-        Path | None, typer.Option("--ssl-keyfile", help="Key (PEM) of the certificate; by default in --ssl-certfile.")
     ] = None
 
 
@@ -95,7 +88,6 @@ def serve(
     *,
     deadline: Annotated[float, typer.Option(help="Milliseconds for a verdict; a later one is pass.")] = 20.0,
     memory: MemoryOptions,
-    compiled: Annotated[bool, typer.Option(help="Compute features in C, if it was built, or in Python.")] = True,
     log_format: LogFormat = "text",
 ) -> None:
     """Serve verdicts and their reasons over HTTP, with metrics and a page for operators.
@@ -112,8 +104,6 @@ def serve(
         require_free_port(listener.host, listener.port)
     else:
         refuse_unused(context, ("host", "port"), "--uds")
-    if listener.ssl_certfile is None:
-        refuse_unused(context, ("ssl_keyfile",), "no --ssl-certfile")
     log_to_stderr(log_format)
     run(
         scorer.bundle,
@@ -124,13 +114,10 @@ def serve(
         host=listener.host,
         port=listener.port,
         uds=listener.uds,
-        certificate=listener.ssl_certfile,
-        certificate_key=listener.ssl_keyfile,
         allow_group_read=scorer.allow_group_read,
         zone=scorer.zone,
         deadline=deadline / 1000,
         limits=Limits(memory.max_calls, memory.max_numbers),
-        compiled=compiled,
     )
 
 
@@ -192,7 +179,7 @@ def fill(
     lines += console.quarantined(facts["quarantined"])
     if facts["dropped"]:
         lines.append(f"{facts['dropped']:,} calls dropped: memory is full; raise --max-calls")
-    lines.append(f"feed of the records: {facts['feed']}; `callsieve serve --feed` pins it")
+    lines.append(f"feed of the records: {facts['feed']}; `feed` in a policy file pins it")
     known = "a week is known: the model acts" if facts["filled"] else "less than a week is known: the model abstains"
     facts["feed_fault"] = scorer.feed_fault(scorer.feed_for(facts["feed"]))
     if facts["feed_fault"]:
@@ -406,7 +393,6 @@ def scorers_of(scorer: ScorerOptions, bundles: dict[str, LoadedBundle] | None = 
         columns=read_columns,
         epoch_file=state / "epoch",
         cleared=WatchedClearedCallers(state / FILE),
-        feed=scorer.feed,
         bundles=bundles,
     )
 

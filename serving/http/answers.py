@@ -176,7 +176,7 @@ class FeedOut(msgspec.Struct):
     """The feed of the call records: what they lack decides which thresholds apply."""
 
     name: Annotated[str, Meta(description="Feed whose thresholds apply.")]
-    pinned: Annotated[bool, Meta(description="Whether the policy or --feed sets it; otherwise it is recognised.")]
+    pinned: Annotated[bool, Meta(description="Whether the policy sets it; otherwise it is recognised.")]
     recognised: Annotated[str, Meta(description="Feed that the calls of the last seven days show.")]
     changes: Annotated[int, Meta(description="Changes of the recognised feed since the start.")]
     shares: Annotated[

@@ -5,9 +5,8 @@ turn. So a connection feeds it small pieces, and stops when a head is too long o
 need a proxy in front of the service.
 
 A connection whose request head does not arrive within HEAD_SECONDS is closed. If there are too many connections, a new
-one replaces the oldest idle connection, and first those that never sent a request. With TLS, a handshake has the same
-time limit as a head, and a connection in its handshake is replaced before any other. `call_requests.py` limits the
-requests in work.
+one replaces the oldest idle connection, and first those that never sent a request. `call_requests.py` limits the
+requests in work. TLS is the work of a proxy.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 try:
@@ -29,7 +27,7 @@ except ImportError as error:
 from .call_requests import CallRequest, Limited
 from .endpoint import CallEndpoint, CallHead
 
-HEAD_SECONDS = 10.0  # for a TLS handshake, and for a request's first line and headers to arrive
+HEAD_SECONDS = 10.0  # for a request's first line and headers to arrive
 MAX_CONNECTIONS = 1024
 MAX_HEAD = 16_384  # bytes of a request's first line and headers
 _PIECE = 4096  # bytes that are parsed at once; a request that waits takes a hundred times the memory of its bytes
@@ -45,29 +43,22 @@ class Connections:
 
     Attributes:
         most: the number of connections above which a new connection replaces an idle one.
-        handshakes: connections whose TLS handshake is not complete.
         unused: idle connections that never sent a request head. `used`: those between two requests.
     """
 
     def __init__(self, most: int = MAX_CONNECTIONS) -> None:
         self.most = most
-        self.handshakes: dict[Handshake, None] = {}
         self.unused: dict[Connection, None] = {}
         self.used: dict[Connection, None] = {}
 
-    def make_room(self, established: int) -> None:
-        """Closes the oldest idle connection, if there is one and there are too many.
-
-        Args:
-            established: connections that are not in a handshake.
-        """
-        if established + len(self.handshakes) <= self.most:
+    def make_room(self, connections: int) -> None:
+        """Closes the oldest idle connection, if there is one and there are too many connections."""
+        if connections <= self.most:
             return
         _LOG.warning("more connections than fit: each new one replaces the longest idle one")
-        idle: tuple[dict[Any, None], ...] = (self.handshakes, self.unused, self.used)
-        for connections in idle:
-            if connections:
-                next(iter(connections)).abandon()
+        for idle in (self.unused, self.used):
+            if idle:
+                next(iter(idle)).abandon()
                 return
 
 
@@ -289,61 +280,6 @@ class Connection(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-
-
-class Handshake(asyncio.Protocol):
-    """A TCP connection until its TLS handshake is complete; then a `Connection` takes over.
-
-    A server of asyncio makes handshakes out of reach: a connection in its handshake could not be replaced.
-    """
-
-    def __init__(self, connection: Connection, context: ssl.SSLContext, idle: Connections) -> None:
-        self._connection, self._context, self._idle = connection, context, idle
-        self._early: list[bytes] = []  # bytes of a request that came together with the end of the handshake
-        self._task: asyncio.Task[None] | None = None  # the loop itself has only a weak reference
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the handshake."""
-        self._transport = transport
-        self._idle.make_room(len(self._connection.connections) + 1)
-        self._idle.handshakes[self] = None
-        transport.pause_reading()
-        self._task = asyncio.create_task(self._start(transport))
-
-    def data_received(self, data: bytes) -> None:
-        """Stores bytes until the connection takes over."""
-        self._early.append(data)
-
-    def abandon(self) -> None:
-        """Closes the connection at once."""
-        self._idle.handshakes.pop(self, None)
-        if self._transport is not None:
-            self._transport.abort()
-
-    async def _start(self, transport: asyncio.Transport) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            secure = await loop.start_tls(
-                transport, self, self._context, server_side=True, ssl_handshake_timeout=HEAD_SECONDS
-            )
-        except OSError:  # not TLS, too slow, or closed by the client
-            return
-        finally:
-            self._idle.handshakes.pop(self, None)
-        if secure is None or secure.is_closing():
-            return
-        secure.set_protocol(self._connection)
-        self._connection.connection_made(secure)
-        if self._early:
-            self._connection.data_received(b"".join(self._early))
-
-
-def handshaking(
-    make: Callable[..., Connection], context: ssl.SSLContext, idle: Connections
-) -> Callable[..., Handshake]:
-    """Returns a factory of connections that begin with a TLS handshake, from a factory of connections."""
-    return lambda **options: Handshake(make(**options), context, idle)
 
 
 def connection_limit() -> int:

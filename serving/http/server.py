@@ -7,8 +7,7 @@ uvicorn, `connections.py`, `call_requests.py` and `endpoint.py` limit a request'
 connections, and requests in work. They do not limit a client that does not read its answer. The service listens on the
 loopback interface by default; a reverse proxy in front of it must limit that (`maxconn` and `timeout client` of
 `haproxy.cfg`). The proxy also ends TLS, and spreads callers over several processes. A proxy on the same machine reaches
-the service by a Unix socket (`uds`), so no port is open. Without a proxy, the service itself answers with TLS
-(`certificate`).
+the service by a Unix socket (`uds`), so no port is open.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +43,7 @@ from .access_log import AccessLog
 from .api_keys import read_keys
 from .app import Service, application, call_endpoints
 from .call_requests import Limited
-from .connections import Connection, Connections, connection_limit, handshaking
+from .connections import Connection, Connections, connection_limit
 from .endpoint import CallEndpoint
 from .schema import LIVE, READY
 
@@ -64,13 +62,10 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     uds: Path | None = None,
-    certificate: Path | None = None,
-    certificate_key: Path | None = None,
     allow_group_read: bool = False,
     zone: str = "Asia/Shanghai",
     deadline: float = DEADLINE,
     limits: Limits = LIMITS,
-    compiled: bool = True,
 ) -> None:
     """Serves until SIGTERM or SIGINT. SIGHUP reads the API keys and the bundle again.
 
@@ -81,22 +76,19 @@ def serve(
         state: folder of the live state.
         host, port: address to listen on, unless `uds` is given.
         uds: path of a Unix socket to listen on. Every user who can enter its folder can connect.
-        certificate, certificate_key: PEM files for TLS; the key may be in the file of the certificate.
         allow_group_read: whether the group of the file of API keys may read it.
         deadline: seconds from a request's arrival to its verdict.
         limits: capacity of the history.
-        compiled: whether to run the kernel of the history as C, if it was built.
 
     Raises:
         ValueError: if a file is invalid, or another process serves from `state`.
         OSError: if a file cannot be read, the port cannot be opened, `state` cannot be written, or events were lost
             because the disk refused them.
     """
-    tls = None if certificate is None else _tls_context(certificate, certificate_key)
 
     def open_live() -> Live:
         intake = Intake(key, zone, cached=max(limits.numbers, CACHE_SIZE))
-        live = Live(scorers, intake, state, deadline=deadline, compiled=compiled, limits=limits)
+        live = Live(scorers, intake, state, deadline=deadline, limits=limits)
         scorers.warm_up()
         shorten_pauses()
         tell_systemd("READY=1")
@@ -118,7 +110,7 @@ def serve(
     service = Service(
         open_live, scorers, bundle, known, log_access=access_log.note, on_stop=access_log.close, on_failure=end
     )
-    server = configured(application(service), host, port, uds, tls, call_endpoints(service))
+    server = configured(application(service), host, port, uds, call_endpoints(service))
     address = str(uds) if uds is not None else f"{host}:{port}"
     _LOG.info("start: callsieve %s on %s, state in %s", version("callsieve"), address, state)
     with signals(end, reload):
@@ -159,27 +151,6 @@ def signals(stop: Callable[[], object], reload: Callable[[], object]) -> Iterato
             signal.signal(number, handler)
 
 
-def _tls_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
-    """Returns the TLS settings of a service.
-
-    Raises:
-        OSError: with the name of an unreadable file.
-        ValueError: unless the key is that of the certificate.
-    """
-    for path in (certificate, key):
-        if path is not None:
-            path.open("rb").close()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        # With a password, an encrypted key is refused instead of a prompt on the terminal.
-        context.load_cert_chain(certificate, key, password=lambda: "")
-    except ssl.SSLError as error:
-        raise ValueError(
-            f"{certificate}: expected a chain of certificates in PEM with its key, not encrypted: {error.reason}"
-        ) from None
-    return context
-
-
 class RepeatFilter(logging.Filter):
     """Passes each warning or error at most once a minute, because clients without a key can cause any number of them.
 
@@ -209,10 +180,9 @@ def configured(
     host: str,
     port: int,
     uds: Path | None = None,
-    tls: ssl.SSLContext | None = None,
     endpoints: Mapping[str, CallEndpoint] | None = None,
 ) -> uvicorn.Server:
-    """Returns a uvicorn server for an ASGI application, not started yet. With `tls` it answers with TLS only.
+    """Returns a uvicorn server for an ASGI application, not started yet.
 
     Args:
         endpoints: endpoints of the application by path that connections may ask without ASGI.
@@ -226,9 +196,7 @@ def configured(
         host,
         port,
         uds=None if uds is None else str(uds),
-        # uvloop cannot pause a new connection, so bytes of a handshake could be read before it starts.
-        loop="auto" if tls is None else "asyncio",
-        http=connection if tls is None else handshaking(connection, tls, idle),  # type: ignore[arg-type]
+        http=connection,  # type: ignore[arg-type]
         ws="none",
         access_log=False,
         proxy_headers=False,

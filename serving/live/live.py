@@ -90,7 +90,6 @@ class Live:
         *,
         deadline: float = DEADLINE,
         limits: Limits = LIMITS,
-        compiled: bool = True,
         journal_bytes: int = JOURNAL_BYTES,
         by_commit: bool = False,
     ) -> None:
@@ -99,7 +98,6 @@ class Live:
         Args:
             deadline: seconds from an attempt's arrival to its verdict.
             limits: capacity of the history.
-            compiled: as for `History`.
             journal_bytes: size of the events on disk at which a snapshot replaces them.
             by_commit: whether events are written by `commit` alone, for a stream that is read again from the last
                 position on disk. By default a thread writes them several times a second.
@@ -127,7 +125,6 @@ class Live:
             folder,
             on_restored=self.in_progress.restore,
             limits=limits,
-            compiled=compiled,
             journal_bytes=journal_bytes,
         )
         if self.memory.refusal is not None:
@@ -242,7 +239,7 @@ class Live:
 
     @property
     def feed_is_pinned(self) -> bool:
-        """Whether the policy or the option --feed sets the feed."""
+        """Whether the policy sets the feed."""
         return self.scorers.scorer is not None and self.scorers.scorer.policy.feed != ""
 
     def status_shares(self) -> dict[Status, float]:

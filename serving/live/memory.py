@@ -54,7 +54,6 @@ class Memory:
         *,
         on_restored: Callable[[KeyedCall], object] = lambda _: None,
         limits: Limits = LIMITS,
-        compiled: bool = True,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
         """Restores the state in a folder, or creates one there. Nothing is written before `start`.
@@ -62,7 +61,6 @@ class Memory:
         Args:
             on_restored: called for each event that an earlier process left.
             limits: capacity of the history.
-            compiled: as for `History`.
             journal_bytes: size of the events on disk at which a snapshot replaces them.
 
         Raises:
@@ -78,7 +76,7 @@ class Memory:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder_lock = lock_folder(folder)
         try:
-            self._restore(on_restored, limits, compiled=compiled)
+            self._restore(on_restored, limits)
         except BaseException:
             unlock_folder(self._folder_lock)
             raise
@@ -132,13 +130,13 @@ class Memory:
         unlock_folder(self._folder_lock)
         return lost
 
-    def _restore(self, on_restored: Callable[[KeyedCall], object], limits: Limits, *, compiled: bool) -> None:
+    def _restore(self, on_restored: Callable[[KeyedCall], object], limits: Limits) -> None:
         first, refused = 0, list[str]()
-        self.history = History(calls=limits.calls, numbers=limits.numbers, compiled=compiled)
+        self.history = History(calls=limits.calls, numbers=limits.numbers)
         for number in sorted(snapshot_numbers(self._folder), reverse=True):
             where = snapshot_path(self._folder, number)
             try:
-                self.history = History.load(where, calls=limits.calls, numbers=limits.numbers, compiled=compiled)
+                self.history = History.load(where, calls=limits.calls, numbers=limits.numbers)
             except (ValueError, OSError) as error:
                 refused.append(str(error))
                 with contextlib.suppress(OSError):

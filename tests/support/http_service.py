@@ -111,8 +111,8 @@ class ServiceProcess(ServiceClient):
         command = [*wrapped, sys.executable, "-m", "callsieve.training", "serve"]
         named = {"bundle": "bundle", "key": "number.key", "keys": "api.keys", "state": "state", "policy": "policy.toml"}
         command += [part for name, path in named.items() for part in (f"--{name}", folder / path)]
-        # A deadline for busy machines and the interpreted kernel, unless `options` override them.
-        command += ["--port", self.port, "--deadline", 5000, "--no-compiled"]
+        # A deadline for busy machines, unless `options` override it.
+        command += ["--port", self.port, "--deadline", 5000]
         command += ["--max-calls", 50_000, "--max-numbers", 5_000]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -1,7 +1,7 @@
 """Measures the HTTP service under load, and an endpoint that does nothing, in one run. Run by hand.
 
 python -m tests.bench.speed.bench_http [--connections 1,16,64] [--seconds 5] [--warm 15] [--numbers 20000]
-    [--deadline 20] [--interpreted] [--json]
+    [--deadline 20] [--json]
 
 Needs Debian's package wrk. The server runs on the first core and wrk on the second. All servers are uvicorn as in
 `serving/http/server.py`, the empty one with httptools, as the service, and with h11. One caller in a hundred makes
@@ -56,7 +56,7 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), **options)
 
 def main() -> None:
     """Prints the figures."""
-    parser = parser_of(__doc__, connections="1,16,64", seconds=5, numbers=20_000, seed=0, interpreted=False, json=False)
+    parser = parser_of(__doc__, connections="1,16,64", seconds=5, numbers=20_000, seed=0, json=False)
     parser.add_argument("--warm", type=int, default=15, help="seconds of load before the clock starts")
     parser.add_argument("--deadline", type=int, default=20, help="milliseconds; calls that wait longer are not scored")
     options = parser.parse_args()
@@ -93,10 +93,9 @@ def run(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
         finally:
             empty.terminate()
             empty.wait()
-    compiled = "--no-compiled" if options.interpreted else "--compiled"
 
     def serve(deadline: int, warm: int, connections: list[int]) -> None:
-        limits = (compiled, "--deadline", deadline, "--max-calls", 2_000_000, "--max-numbers", 200_000)
+        limits = ("--deadline", deadline, "--max-calls", 2_000_000, "--max-numbers", 200_000)
         pinned = ("/usr/bin/taskset", "-c", "0")
         with http_service.ServiceProcess(folder / "service", *limits, wrapped=pinned) as service:
             pid = service.process.pid

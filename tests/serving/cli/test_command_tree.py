@@ -250,7 +250,7 @@ WITHOUT_PROGRESS = {
     "govern incident search-canaries", "govern rectification list", "govern rectification order",
     "govern rectification recheck", "govern token-list lookup",
     "govern token-list make", "govern token-list share", "live agi", "live api-key", "live consume", "live tap",
-    "model apply", "model approve", "model approver-key",
+    "model approve", "model approver-key",
     "model export", "model sign-gates", "model verify",
     "privacy declaration", "privacy declare",
     "privacy key destroy", "privacy undeclare", "privacy key new", "privacy key rotate", "privacy reidentify",

@@ -48,14 +48,6 @@ def test_a_host_without_an_address_is_named(serve):
     assert "port 8080 of scorer.invalid: " in serve("--host", "scorer.invalid")
 
 
-def test_a_feed_that_does_not_exist_is_named_with_those_that_do(serve):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-    for command in (("serve",), ("live", "agi")):
-        error = serve("--feed", "full", "--port", port, command=command, keys=command == ("serve",))
-        assert "feed: expected 'complete', or one or more of answered only, outgoing only, no routes, " in error
-
-
 def test_a_folder_without_a_bundle_is_named(run_command, folder):
     (folder / "empty").mkdir()
     for name in ("empty", "signer.pub", "nowhere"):
