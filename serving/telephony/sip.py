@@ -31,30 +31,11 @@ UNREADABLE = "?"  # the caller of a From header that cannot be read: an irregula
 # One-letter header names, RFC 3261 section 7.3.3; only those that are read.
 _COMPACT = {"f": "from", "t": "to", "i": "call-id", "v": "via"}
 _HEADER = re.compile(r"([A-Za-z0-9\-.!%*_+`'~]+)[ \t]*:(.*)", re.DOTALL)
-_VERSTAT = re.compile(r"TN-Validation-(Passed|Failed)(?:-([ABC]))?(?:-(Diverted|Passthrough))?", re.IGNORECASE)
+_VERSTAT = re.compile(r"TN-Validation-(Passed|Failed)(?:-([ABC]))?(?:-(?:Diverted|Passthrough))?", re.IGNORECASE)
 _VERSTAT_PARAMETER = re.compile(r";\s*verstat\s*=\s*([A-Za-z0-9.\-]+)", re.IGNORECASE)
 _NAME_ADDR = re.compile(r'(?:"(?:[^"\\]|\\.)*"\s*|[^"<]*)<([^<>]*)>')
 _URI = re.compile(r"(sips?|tel):([^?]*)", re.IGNORECASE)
 _SEPARATORS = str.maketrans("", "", "-.() ")
-
-
-@dataclass(frozen=True, slots=True)
-class Verstat:
-    """A network's validation of the caller's number.
-
-    `result` is "passed", "failed", "none" (not validated) or "unknown" (a word of no dialect). `level` is the
-    attestation "A", "B" or "C", or None without one. `raw` is the word as written.
-    """
-
-    result: str
-    level: str | None
-    diverted: bool
-    raw: str
-
-    @property
-    def attestation(self) -> str:
-        """The category of `records.ATTESTATIONS`: a pass without a level is "unknown", not "A"."""
-        return self.level or "unknown" if self.result == "passed" else self.result
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +107,10 @@ def to_call(
     ('+8613800138000', '+8613900139000', 'none')
     """
     asserted = asserted if trusted else ""
-    validation = read_verstat((verstat or _carried(asserted) or _carried(sender)) if trusted else "", dialect)
-    attestation = validation.attestation
-    if validation.result == "passed" and validation.level is None and attestation_info.strip(' "') in ("A", "B", "C"):
-        attestation = attestation_info.strip(' "')
+    attestation = read_verstat((verstat or _carried(asserted) or _carried(sender)) if trusted else "", dialect)
+    if attestation == "passed":
+        level = attestation_info.strip(' "')
+        attestation = level if level in ("A", "B", "C") else "unknown"
     caller, network = _caller(sender), _caller(asserted)
     hidden = caller.lower() == "anonymous" or "id" in re.split(r"[;,\s]+", privacy.lower())
     return Call(
@@ -142,27 +123,27 @@ def to_call(
     )
 
 
-def read_verstat(word: str, dialect: Dialect = "3gpp") -> Verstat:
-    """Reads a verstat word; "" is "unknown".
+def read_verstat(word: str, dialect: Dialect = "3gpp") -> str:
+    """Returns the attestation that a verstat word states (`records.ATTESTATIONS`); "passed" for a pass without level.
 
     A plain pass has no level in 3GPP's dialect, and level A in Telnyx's. Twilio's "NULL" and
     unknown words are "unknown".
 
-    >>> read_verstat("TN-Validation-Passed-B-Diverted", "twilio")
-    Verstat(result='passed', level='B', diverted=True, raw='TN-Validation-Passed-B-Diverted')
-    >>> read_verstat("TN-Validation-Passed").attestation, read_verstat("TN-Validation-Passed", "telnyx").attestation
-    ('unknown', 'A')
+    >>> read_verstat("TN-Validation-Passed-B-Diverted", "twilio"), read_verstat("No-TN-Validation")
+    ('B', 'none')
+    >>> read_verstat("TN-Validation-Passed"), read_verstat("TN-Validation-Passed", "telnyx")
+    ('passed', 'A')
     """
     if dialect not in DIALECTS:
         raise ValueError(f"dialect must be one of {', '.join(DIALECTS)}, got {dialect!r}")
-    raw = word.strip()[:64]
-    if raw.lower() == "no-tn-validation":
-        return Verstat("none", None, False, raw)
-    match = _VERSTAT.fullmatch(raw)
+    if word.strip().lower() == "no-tn-validation":
+        return "none"
+    match = _VERSTAT.fullmatch(word.strip())
     if match is None:
-        return Verstat("unknown", None, False, raw)
-    level = match[2].upper() if match[2] else "A" if dialect == "telnyx" and match[1].lower() == "passed" else None
-    return Verstat(match[1].lower(), level, (match[3] or "").lower() == "diverted", raw)
+        return "unknown"
+    if match[1].lower() == "failed":
+        return "failed"
+    return match[2].upper() if match[2] else "A" if dialect == "telnyx" else "passed"
 
 
 def outcome_of(status: int, phrase: str = "") -> tuple[str, str]:

@@ -1,6 +1,10 @@
 """A passive tap: calls and verdicts from copies of SIP messages, which change no call.
 
-Messages come as HEP3 (`hep.py`) over UDP or TCP. A message waits HOLD seconds, so that messages of one call are read
+Messages come as HEP3 over UDP or TCP, as Kamailio, OpenSIPS, FreeSWITCH and Asterisk send them to a capture server. A
+packet is "HEP3", its length, and chunks: vendor, type, length, value. The chunks that are read here are those of
+vendor 0. Source: HEP/EEP revision 36 (sipcapture.org).
+
+A message waits HOLD seconds, so that messages of one call are read
 in the order of their capture. `CallTracker` makes call events of them for `Live`, as a proxy would over HTTP: an
 attempt at the INVITE, and the end by the final answer or the BYE. A message that comes twice, or on both sides of a
 proxy, counts once: a call is its Call-ID, and a final answer must be that of the first INVITE, by the branch of its
@@ -18,17 +22,18 @@ import ipaddress
 import logging
 import re
 import socket
+import struct
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import NamedTuple
 
 from callsieve.features.records import Call
 from callsieve.serving.live.live import Live
 
-from .hep import HEAD, Packet, packet_length, read_packet
 from .service_loop import run_until_stopped
 from .sip import Message, outcome_of, read_message, to_call
 
@@ -46,8 +51,22 @@ _WANTED = re.compile(rb"(INVITE|BYE) |SIP/2\.0 ([2-6]\d\d)(?: |\r|\n)", re.IGNOR
 _BRANCH = re.compile(r";\s*branch\s*=\s*([^;,\s]+)", re.IGNORECASE)
 _TAG = re.compile(r";\s*tag\s*=\s*([^;,\s]+)", re.IGNORECASE)
 _SEQUENCE = re.compile(r"(\d{1,10})\s+([A-Za-z]+)")
+HEAD = struct.Struct("!4sH")
+"""The first bytes of a packet: "HEP3", and the bytes of the whole packet."""
+_CHUNK = struct.Struct("!HHH")
+_NUMBER = struct.Struct("!I")
+_SOURCE_4, _SOURCE_6, _SECONDS, _MICROSECONDS, _PROTOCOL, _PAYLOAD = 0x03, 0x05, 0x09, 0x0A, 0x0B, 0x0F
+_SIP = b"\x01"
 _LOG = logging.getLogger("callsieve.serving")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Packet(NamedTuple):
+    """A SIP message on the wire: Unix seconds of its capture, the IP address that sent it, and its bytes."""
+
+    at: float
+    source: str
+    message: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +117,42 @@ class _Dialog:
     sequence: int
     tag: str
     answered: float | None = None
+
+
+def packet_length(head: bytes) -> int:
+    """Returns the bytes of a packet by its first bytes. Raises: ValueError: if they are not the head of HEP3."""
+    name, length = HEAD.unpack(head)
+    if name != b"HEP3" or length < HEAD.size:
+        raise ValueError("a packet must start with HEP3 and its length")
+    return int(length)
+
+
+def read_packet(data: bytes) -> Packet | None:
+    """Returns the SIP message in a packet; None if the packet carries something else, such as RTCP or a log line.
+
+    Raises: ValueError: if it is not one whole packet of HEP3, or a SIP message without a time or a source.
+    """
+    if len(data) < HEAD.size or packet_length(data[: HEAD.size]) != len(data):
+        raise ValueError("a packet must have the length that it states")
+    chunks: dict[int, bytes] = {}
+    at = HEAD.size
+    while at < len(data):
+        if at + _CHUNK.size > len(data):
+            raise ValueError("a chunk must have a whole head")
+        vendor, kind, length = _CHUNK.unpack_from(data, at)
+        if length < _CHUNK.size or at + length > len(data):
+            raise ValueError("a chunk must lie within its packet")
+        if vendor == 0:
+            chunks[kind] = data[at + _CHUNK.size : at + length]
+        at += length
+    if chunks.get(_PROTOCOL) != _SIP or not chunks.get(_PAYLOAD):
+        return None
+    try:
+        source = ipaddress.ip_address(chunks[_SOURCE_4] if _SOURCE_4 in chunks else chunks[_SOURCE_6])
+        (seconds,), (fraction,) = (_NUMBER.unpack(chunks[kind]) for kind in (_SECONDS, _MICROSECONDS))
+    except (KeyError, ValueError, struct.error):
+        raise ValueError("a packet with SIP must have a source address and a time") from None
+    return Packet(seconds + fraction / 1e6, str(source), chunks[_PAYLOAD])
 
 
 def read_event(packet: Packet, senders: Senders) -> SipEvent | None:

@@ -17,9 +17,8 @@ from callsieve.serving.live import forgetting
 from callsieve.serving.live.events import CALLS, COMPLAINTS
 from callsieve.serving.live.forgetting import REQUESTS, blank_lines, forget, pending_requests, request_forgetting
 from callsieve.serving.live.journal import Journal, ReadCounts, file_path, read_journal
-from callsieve.serving.live.memory import Limits, Memory
+from callsieve.serving.live.memory import REST, Limits, Memory, Upkeep
 from callsieve.serving.live.snapshots import snapshot_path
-from callsieve.serving.live.upkeep import REST, Upkeep
 from callsieve.training.oversight.privacy import service_state
 from tests.serving.live.test_live import calls, swap  # noqa: F401 - fixtures
 from tests.support import http_service, real_bundle

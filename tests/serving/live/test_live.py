@@ -23,7 +23,7 @@ from callsieve.features.offline.table import vectors
 from callsieve.serving import ClearedCallers, Fact, Scorer, Swap
 from callsieve.serving.bundle.metadata import Level
 from callsieve.serving.http.metrics import metrics
-from callsieve.serving.live import calls_in_progress, journal, snapshots, upkeep
+from callsieve.serving.live import calls_in_progress, journal, snapshots
 from callsieve.serving.live import live as live_module
 from callsieve.serving.live import memory as memory_module
 from callsieve.serving.live.cleared_callers import write_cleared
@@ -249,7 +249,7 @@ def test_events_that_a_snapshot_has_replaced_cause_no_other_one(swap, calls, tmp
 def test_a_snapshot_that_fails_changes_nothing(start, swap, calls, tmp_path, monkeypatch):
     live = begin(swap, tmp_path / "state")
     play(live, events(calls)[:50])
-    monkeypatch.setattr(upkeep, "snapshot_path", lambda folder, number: folder / "nowhere" / str(number))
+    monkeypatch.setattr(memory_module, "snapshot_path", lambda folder, number: folder / "nowhere" / str(number))
     live.memory.save()
     monkeypatch.undo()
     before = state(live, calls)

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from callsieve.features.records import Call
 from callsieve.serving.telephony import tap as module
-from callsieve.serving.telephony.hep import Packet, read_packet
-from callsieve.serving.telephony.tap import HOLD, CallTracker, Senders, Tap
+from callsieve.serving.telephony.tap import HOLD, CallTracker, Packet, Senders, Tap, read_packet
 from tests.support import live_states, real_bundle
 from tests.support.http_service import STRICT_POLICY
 
