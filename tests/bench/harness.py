@@ -1,4 +1,4 @@
-"""Helpers of the benches: command lines from defaults, reports, simulated worlds, intervals, times and memory."""
+"""Helpers of the benches: command lines from defaults, reports, simulated worlds, times and memory."""
 
 from __future__ import annotations
 
@@ -53,32 +53,13 @@ def _figure(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def simulated_world(size: str, seed: int, **changes: int) -> Any:
-    """Returns a simulated world with a random key; `changes` replace figures of the size, such as its days."""
+def simulated_world(size: str, seed: int) -> Any:
+    """Returns a simulated world with a random key."""
     from callsieve.features.intake.intake import Intake
     from callsieve.features.keys.tokens import Key
-    from callsieve.training.world import keyed_world, simulate
-    from tests.support.calls.worlds import scenario_of
+    from callsieve.training.world import keyed_world, load_scenario, simulate
 
-    lines = [f"{name} = {value}\n" for name, value in changes.items()]
-    world = simulate(scenario_of("".join((f"[sizes.{size}]\n", *lines)) if lines else ""), seed, size)
-    return keyed_world(world, Intake(Key.generate("e1")))
-
-
-def interval(values: Sequence[float | None]) -> dict[str, float | None]:
-    """Returns mean and Student's 95 % interval of the values that are not None; one value has no interval.
-
-    >>> {name: round(value, 3) for name, value in interval([1.0, None, 2.0, 3.0]).items()}
-    {'mean': 2.0, 'low': -0.484, 'high': 4.484}
-    """
-    import numpy as np
-    from scipy.stats import t
-
-    numbers = np.array([value for value in values if value is not None], dtype=float)
-    if len(numbers) < 2:
-        return {"mean": float(numbers[0]) if len(numbers) else None, "low": None, "high": None}
-    half = float(t.ppf(0.975, len(numbers) - 1) * numbers.std(ddof=1) / np.sqrt(len(numbers)))
-    return {"mean": float(numbers.mean()), "low": float(numbers.mean()) - half, "high": float(numbers.mean()) + half}
+    return keyed_world(simulate(load_scenario(), seed, size), Intake(Key.generate("e1")))
 
 
 def memory(field: str, process: int | str = "self") -> float:

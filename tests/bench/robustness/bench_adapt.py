@@ -51,7 +51,7 @@ from callsieve.training.model.bands import TARGETS
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import score_rows
 from callsieve.training.model.settings import Settings
-from tests.bench.harness import interval, parser_of, show
+from tests.bench.harness import parser_of, show
 from tests.support.paths import ROOT
 
 COMPLAINTS, DELAY_DAYS = 0.02, 1.0  # share of the answered nuisance calls that are complained about, and when
@@ -149,31 +149,12 @@ def adapted(folder: Path, base: Base, counts: Sequence[int], draws: int, days: i
     report: dict[str, Any] = {"records": recorded, "innocent_calls": int((~later.nuisance).sum())}
     report["base"] = later.figures(later.raw, threshold_of(None, bands))
     report["checks"] = {
-        str(checks): over_draws([
+        str(checks): {"draws": [
             one_draw(network, nuisance, later, settings, base.even_score(recorded), checks, seed, wrong, bands)
             for seed in range(draws)
-        ], report["base"]["flagged_in_10000"])
+        ]}
         for checks in counts
     }  # fmt: skip
-    return report
-
-
-def over_draws(rows: Sequence[Mapping[str, Any]], of_base: float) -> dict[str, Any]:
-    """Returns the figures of draws, their mean with interval, and their extremes.
-
-    Args:
-        of_base: innocent calls in 10,000 that the base flags.
-    """
-    bounded = [row["bound_in_10000"] is None or row["bound_in_10000"] >= row["true_in_10000"] for row in rows]
-    report: dict[str, Any] = {"draws": rows, "bound_held": sum(bounded)}
-    for name in ("threshold", "adapted"):
-        caught, flagged = ([row[name][key] for row in rows] for key in ("caught", "flagged_in_10000"))
-        report[name] = {
-            "caught": interval(caught) | {"least": min(caught)},
-            "flagged_in_10000": interval(flagged) | {"most": max(flagged)},
-            "draws_above_1": sum(rate > 1 for rate in flagged),
-            "draws_above_base_and_1": sum(rate > of_base + 1 for rate in flagged),
-        }
     return report
 
 

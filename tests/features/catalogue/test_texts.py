@@ -1,14 +1,11 @@
-"""The kernel computes what a feature's text says, and the glossary has no number of its own and covers these texts."""
+"""The kernel computes what the text of a feature says."""
 
-import ast
 import math
 import re
-from pathlib import Path
 
 import pytest
 
-from callsieve.features.catalogue import BY_NAME, FEATURES, glossary
-from callsieve.features.catalogue.glossary import GLOSSARY
+from callsieve.features.catalogue import BY_NAME
 from callsieve.features.offline.table import vectors
 from tests.support.calls.strategies import DAY, EXAMPLE_CALL, HOUR, as_keyed_table
 
@@ -68,31 +65,3 @@ def test_days_of_long_talk_are_the_stated_ones():
     assert value(name, *talks) == days
     assert value(name, *(talk | {"talk": seconds * 1000 - 1} for talk in talks)) == 0
     assert value(name, talks[-1], talks[-1] | {"start": today + HOUR, "caller": "b", "callee": "a"}) == 1
-
-
-# Glossary
-
-
-def test_all_numbers_come_from_the_code():
-    tree = ast.parse(Path(glossary.__file__).read_text(encoding="utf-8"))
-    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    assert not [text for text in texts if re.search("[0-9]", text)]
-
-
-def test_every_category_has_its_codes():
-    for feature in FEATURES:
-        if feature.levels:
-            codes = dict(pair.split(" = ") for pair in GLOSSARY[f"codes of {feature.name}"].split(", "))
-            assert codes == {str(code): word for code, word in enumerate(feature.levels)}
-
-
-def test_the_page_has_every_term():
-    assert all(f"* **{term}**: {meaning}" in glossary.__doc__ for term, meaning in GLOSSARY.items())
-    for words in (
-        "1h (hour), 24h (24 hours), 7d (7 days)",
-        "before 8 or from 21",
-        "at most 10 numbers away",
-        "4 s",
-        "2047 s",
-    ):
-        assert words in glossary.__doc__
