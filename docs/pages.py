@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from callsieve.features import Intake, Key, call_features
-from callsieve.features.catalogue import ALL_FEATURES, FEATURES
+from callsieve.features.catalogue import FEATURES
 from callsieve.features.catalogue.glossary import GLOSSARY
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.cli.command_tree import commands
@@ -105,7 +105,6 @@ def features_page() -> str:
         [
             "# Features",
             f"{len(FEATURES)} features describe a call by what was known before it. "
-            f"{len(ALL_FEATURES) - len(FEATURES)} more count complaints, if a training asks for them. "
             "`callsieve features --list` prints them.\n",
             "## Terms\n",
             *(f"**{term}**\n:   {meaning}\n" for term, meaning in GLOSSARY.items()),
@@ -114,7 +113,7 @@ def features_page() -> str:
             f"139 1111 0003 come over one trunk from one device; {NEIGHBOUR} is in the block of {CALLER}.\n",
             *_table(COLUMNS, EXAMPLE),
             "\n## The list\n",
-            *(_feature(feature.definition, values.get(name)) for name, feature in ALL_FEATURES.items()),
+            *(_feature(feature.definition, values.get(feature.name)) for feature in FEATURES),
         ]
     )
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .catalogue import FEATURES, catalogue_hash
     from .catalogue.feature import Feature
-    from .complaints import COMPLAINT_FEATURES, Complaint
     from .frame.frame_features import call_features
     from .frame.transformer import CallFeatures
     from .intake.intake import Intake
@@ -18,11 +17,9 @@ if TYPE_CHECKING:
     from .records import Call, KeyedCall
 
 __all__ = [
-    "COMPLAINT_FEATURES",
     "FEATURES",
     "Call",
     "CallFeatures",
-    "Complaint",
     "Feature",
     "History",
     "Intake",
@@ -35,11 +32,9 @@ __all__ = [
 ]
 
 _FILES = {
-    "COMPLAINT_FEATURES": "complaints",
     "FEATURES": "catalogue",
     "Call": "records",
     "CallFeatures": "frame.transformer",
-    "Complaint": "complaints",
     "Feature": "catalogue.feature",
     "History": "online.history",
     "Intake": "intake.intake",

@@ -1,7 +1,6 @@
 """The list of features. Engines, documents, reasons, the audit page and the bundle check read it.
 
-Imports `complaints`, `kernel`, `records`. Start with `declarations`, then `feature`.
-`FEATURES` leaves out the complaint features: a model gets them only if its settings ask for them.
+Imports `kernel`, `records`. Start with `declarations`, then `feature`.
 
 >>> FEATURES[0].name, FEATURES[0].unit, FEATURES[0].en
 ('out_calls_count_1h', 'calls', 'calls made in the last hour')
@@ -15,22 +14,15 @@ import hashlib
 import json
 from functools import cache
 
-from callsieve.features.complaints import COMPLAINT_FEATURES, COMPLAINT_NAMES, ComplaintFeature
-
 from .declarations import MEASURES
 from .feature import ROLES, Feature
+from .withdrawn import WITHDRAWN
 
 FEATURES: tuple[Feature, ...] = tuple(
     sorted((feature for rows in MEASURES for feature in rows), key=lambda feature: ROLES.index(feature.role))
 )
 NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 BY_NAME = {feature.name: feature for feature in FEATURES}
-
-ALL_FEATURES: dict[str, Feature | ComplaintFeature] = {
-    **BY_NAME,
-    **{feature.name: feature for feature in COMPLAINT_FEATURES},
-}
-
 
 OWN = "own_"
 """Prefix of own columns: features that a user brings, and that this catalogue does not compute."""
@@ -61,19 +53,17 @@ def select_features(names: tuple[str, ...]) -> tuple[Feature, ...]:
 def vector_columns(names: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the columns of the vectors that contain these features.
 
-    They are all of `NAMES`, followed by `COMPLAINT_NAMES` if `names` contains a complaint feature, and by the own
-    columns among `names`.
+    They are all of `NAMES`, followed by the own columns among `names`.
     """
-    complaints = COMPLAINT_NAMES if set(names) & set(COMPLAINT_NAMES) else ()
-    return NAMES + complaints + own_columns(names)
+    return NAMES + own_columns(names)
 
 
 @cache
 def catalogue_hash() -> str:
-    """Returns the SHA-256 of all definitions: two engines with the same hash compute the same features.
+    """Returns the SHA-256 of all definitions and of WITHDRAWN: engines with the same hash compute the same features.
 
     >>> len(catalogue_hash())
     64
     """
-    text = json.dumps([feature.definition for feature in ALL_FEATURES.values()], sort_keys=True, ensure_ascii=False)
+    text = json.dumps([*(feature.definition for feature in FEATURES), *WITHDRAWN], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -15,7 +15,6 @@ from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
 from callsieve.features.codegen.assemble import version
 from callsieve.features.codegen.feature_program import KINDS
 from callsieve.features.codegen.memory_layout import ask_for_large_pages, compact_size, copy_content, used_sizes
-from callsieve.features.complaints import COMPLAINT_NAMES, Complaint, Complaints
 from callsieve.features.kernel import number_state, windows
 from callsieve.features.kernel.windows import DAY_MS, NEVER
 from callsieve.features.records import GROUP_COLUMNS, KeyedCall
@@ -49,7 +48,7 @@ class History:
     with a clock calls `advance` first with its own time, which needs no copy.
 
     Args:
-        features: names from the catalogue, in the order of the vector, and names from `COMPLAINT_NAMES`.
+        features: names from the catalogue, in the order of the vector.
         calls: capacity in calls. A full history drops the oldest call and counts it in `dropped`.
         numbers: capacity in numbers. A full history evicts the number that has been without calls longest. It counts
             the eviction in `evicted` if the number had calls within the days that features remember.
@@ -80,10 +79,8 @@ class History:
     ) -> None:
         if calls < 1 or numbers < 2:
             raise ValueError(f"calls must be 1 or more and numbers 2 or more, got {calls} and {numbers}")
-        select_features(tuple(name for name in features if name not in COMPLAINT_NAMES))  # raises for unknown names
-        self._complaints = Complaints() if set(features) & set(COMPLAINT_NAMES) else None
-        order = [*NAMES, *(COMPLAINT_NAMES if self._complaints else ())]
-        self._order = None if order == list(features) else [order.index(name) for name in features]
+        select_features(features)  # raises for unknown names
+        self._order = None if features == NAMES else [NAMES.index(name) for name in features]
         self.features, self._max_calls, self._max_numbers = tuple(features), calls, numbers
         self.dropped = self.evicted = self.refused = 0
         self._moment = TrustedMoment(NEVER)
@@ -100,8 +97,6 @@ class History:
 
     def save(self, path: str | Path) -> None:
         """Writes the history to a file, atomically."""
-        from dataclasses import astuple  # slow to import, and rarely needed
-
         sizes = used_sizes(self._driver.layouts, self._memory)
         facts: snapshot.Facts = {
             "kernel": version(),
@@ -113,7 +108,6 @@ class History:
             "days": sorted(self._call_days.days),
             "dropped_until": self._dropped_until,
             "counters": {name: getattr(self, name) for name in COUNTERS},
-            "reports": [astuple(complaint) for complaint in self._complaints.stored] if self._complaints else [],
             "sizes": {
                 part: {name: size for name, (_, size) in part_sizes.items()} for part, part_sizes in sizes.items()
             },
@@ -186,8 +180,6 @@ class History:
         self._moment = TrustedMoment.of_facts(facts["moment"])
         self._call_days = CallDays(facts["days"])
         self._dropped_until = facts["dropped_until"]
-        for fields in facts["reports"]:
-            self.observe_complaint(Complaint(*fields))
         for name, count in facts["counters"].items():
             setattr(self, name, count)
         for kind, texts in tokens.items():
@@ -242,8 +234,6 @@ class History:
             driver = self._copy()
         driver.vector(call.start, call.day, caller, callee, facts_of(call))
         row = array("d", driver.memory["shared"]["row"].tobytes())
-        if self._complaints:
-            row.extend(self._complaints.vector(call))
         return row if self._order is None else array("d", [row[i] for i in self._order])
 
     def _copy(self) -> Driver:
@@ -334,11 +324,6 @@ class History:
         self._cached_call = call
         return self._cached_keys
 
-    def observe_complaint(self, complaint: Complaint) -> None:
-        """Takes a complaint about a number; ignored if no feature asks for complaints."""
-        if self._complaints:
-            self._complaints.observe(complaint)
-
     def forget(self, token: str) -> None:
         """Forgets a number: from now on it is a new one.
 
@@ -347,11 +332,6 @@ class History:
         self._cached_call = None
         keys = self._keys[NUMBER]
         keys.remove(keys.key(token))
-        if self._complaints:
-            complaints, self._complaints = self._complaints.stored, Complaints()
-            for complaint in complaints:
-                if token not in (complaint.number, complaint.reporter):
-                    self._complaints.observe(complaint)
 
     def _store_call(self, call: KeyedCall) -> int:
         """Stores a new call; returns its place, or NONE if there is no room."""

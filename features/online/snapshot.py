@@ -37,7 +37,6 @@ class Facts(TypedDict):
     days: list[int]
     dropped_until: int
     counters: dict[str, int]
-    reports: Sequence[Sequence[Any]]
     sizes: dict[str, dict[str, int]]
 
 

@@ -24,20 +24,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, OWN, own_columns
-from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.files.atomic import check_distinct, check_present, locked_folder
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.parquet_file import GROUP_ROWS
 from callsieve.features.files.progress import Progress, steps
-from callsieve.features.intake.text_columns import unified
 from callsieve.features.keys.tokens import KEY_VARIABLE
 from callsieve.features.offline import odd_records
-from callsieve.features.offline.complaint_vectors import complaint_vectors
 from callsieve.features.offline.shards import open_plan, run
 from callsieve.features.offline.shuffle import read_notes
 from callsieve.features.offline.table import vectors
@@ -54,7 +50,6 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
 from .call_files import CallFile, days_of_file, digest, key_or_temporary, keyed_input
-from .complaint_rows import complaint_table, read_complaints
 from .output_keys import callee_keys_or_temporary
 from .own_column_join import own_values, read_own_columns
 from .register_files import read_registers
@@ -76,7 +71,7 @@ class ScoreInputs:
         trust: public key that must have signed the bundle; by default the one beside the bundle.
         policy: policy file; the shipped one by default.
         registers: folder of registers.
-        complaints, columns: tables that a model with such features needs.
+        columns: own columns that a model with such features needs.
         history: file of the same layout with the days before, which are not scored.
         out: Parquet file for the verdict of each call.
         callees: key file of the called numbers in `out`.
@@ -88,7 +83,6 @@ class ScoreInputs:
     trust: Path | None = None
     policy: Path | None = None
     registers: Path | None = None
-    complaints: Path | None = None
     columns: Path | None = None
     history: Path | None = None
     out: Path | None = None
@@ -97,7 +91,7 @@ class ScoreInputs:
 
     def check(self) -> None:
         """Raises ValueError if an input is missing, or the output would replace one or has a name of another format."""
-        calls, tables = self.calls, (self.complaints, self.columns, self.history)
+        calls, tables = self.calls, (self.columns, self.history)
         check_distinct(calls.path, calls.key, calls.quarantine, self.out, *tables)
         if self.out is not None and self.out.suffix.lower() in (".csv", ".json", ".xlsx"):
             raise ValueError(f"{self.out}: expected a name such as verdicts.parquet; verdicts are Parquet")
@@ -130,7 +124,7 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
     check_copied(inputs.calls, inputs.keep)
     registers = open_registers(inputs.registers, inputs.calls.key, SCORING)
     scorer = open_scorer(inputs.bundle, inputs.trust, inputs.policy, registers)
-    own = checked_columns(scorer, inputs.complaints, inputs.columns)
+    own = checked_columns(scorer, inputs.columns)
     callee_keys = callee_keys_or_temporary(inputs.callees)
     declaration = inputs.declared(scorer.policy)
     step, threads = steps(progress, {"calls": 45, "score": 50, "write": 5}), threads or os.cpu_count() or 1
@@ -142,7 +136,6 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
         plan = open_plan(keyed.path, work, NAMES, MEMORY, threads, identity(inputs, scorer))
         job = Job(
             scorer=scorer,
-            complaints=None if inputs.complaints is None else matched_complaints(keyed.path, inputs.complaints),
             columns=own,
             days=days_of_file(keyed.path),
             numbers=keyed.numbers,
@@ -172,7 +165,6 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
 def score_calls(
     scorer: Scorer,
     calls: pa.Table,
-    complaints: pd.DataFrame | None = None,
     columns: pd.DataFrame | None = None,
     *,
     threads: int = 0,
@@ -181,16 +173,12 @@ def score_calls(
 
     Args:
         calls: keyed calls in order of start.
-        complaints: columns of `complaint_rows.COMPLAINTS`; needed only by a model with complaint features.
         columns: as from `read_own_columns`; needed only by a model with own columns.
     Returns: the scores, and the vectors of the calls, shape (calls, features).
     Raises:
-        ValueError: if the model has complaint features and `complaints` is None, or own columns and no table with them.
+        ValueError: if the model has own columns, and there is no table with them.
     """
-    check_complaints(scorer, complaints)
     rows = vectors(calls, threads=threads or None)
-    if complaints is not None and set(scorer.features) & set(COMPLAINT_NAMES):
-        rows = np.hstack([rows, complaint_vectors(calls, complaint_table(calls, complaints))])
     if own_columns(scorer.features):
         own = own_values(scorer.features, calls["caller"], calls["start"].to_numpy(), columns)
         rows = np.hstack([rows, own])
@@ -282,7 +270,6 @@ def identity(inputs: ScoreInputs, scorer: Scorer) -> dict[str, Any]:
     """Returns what the verdicts follow from besides the calls; a run with another identity is not resumed."""
     files = {
         "policy file": inputs.policy,
-        "complaints": inputs.complaints,
         "registers": inputs.registers,
         "columns": inputs.columns,
         "history": inputs.history,
@@ -291,21 +278,14 @@ def identity(inputs: ScoreInputs, scorer: Scorer) -> dict[str, Any]:
     return model | {name: digest(file) for name, file in files.items()}
 
 
-def checked_columns(scorer: Scorer, complaints: Path | None, columns: Path | None) -> pd.DataFrame | None:
-    """Returns the own columns of a file. Raises ValueError if the model needs complaints or columns not given."""
-    check_complaints(scorer, complaints)
+def checked_columns(scorer: Scorer, columns: Path | None) -> pd.DataFrame | None:
+    """Returns the own columns of a file. Raises ValueError if the model needs columns not given."""
     own = None if columns is None else read_own_columns(columns)
     missing = [name.removeprefix(OWN) for name in own_columns(scorer.features)]
     missing = [name for name in missing if own is None or name not in own]
     if missing:
         raise ValueError(f"the model has own columns: expected --columns FILE with {', '.join(missing)}")
     return own
-
-
-def check_complaints(scorer: Scorer, complaints: object) -> None:
-    """Raises ValueError if the model needs complaints and there are none."""
-    if complaints is None and set(scorer.features) & set(COMPLAINT_NAMES):
-        raise ValueError("the model has complaint features: expected --complaints FILE")
 
 
 @contextmanager
@@ -338,19 +318,6 @@ def odd_records_of_file(calls: Path, feed: str) -> list[str]:
     with pq.ParquetFile(calls, pre_buffer=False) as file:
         batches = file.iter_batches(GROUP_ROWS, columns=list(odd_records.COLUMNS))
         return odd_records.odd_records(batches, file.metadata.num_rows, lambda: feed)
-
-
-def matched_complaints(calls: Path, complaints: Path) -> pa.Table:
-    """Returns `complaint_rows.complaint_table` of all calls; in memory are calls between complaining parties alone."""
-    frame, tables = read_complaints(complaints), []
-    callers, callees = (pa.array(frame[name].unique(), pa.string()) for name in ("number", "reporter"))
-    with pq.ParquetFile(calls, pre_buffer=False) as file:
-        for batch in file.iter_batches(columns=["start", "caller", "callee", "caller_block", "trunk", "device"]):
-            table = pa.Table.from_batches([batch])
-            party = [table[name].cast(pa.string()) for name in ("caller", "callee")]
-            between = pc.and_(*(pc.is_in(*pair) for pair in zip(party, (callers, callees), strict=True)))
-            tables.append(table.filter(between))
-    return complaint_table(unified(pa.concat_tables(tables)).sort_by("start"), frame)
 
 
 def total(counts: list[Mapping[str, Any]]) -> dict[str, Any]:

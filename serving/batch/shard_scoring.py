@@ -16,7 +16,6 @@ from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES, own_columns
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.intake.text_columns import factorize
-from callsieve.features.offline.complaint_vectors import complaint_vectors
 from callsieve.features.offline.shards import Plan, ShardVectors, party_tokens, shard_vectors
 from callsieve.features.offline.shuffle import write_parts
 from callsieve.features.online.coverage import covered_rows
@@ -39,7 +38,7 @@ SHIFT = "shift.json"
 # parts of a network of 1.2 million calls lay between 3.8 and 5.0, that of all at 4.5.
 MEASURED_CALLS = 4_000_000
 ALONE = ("caller", "callee")  # the tokens that rules read
-JOINED = (*ALONE, "caller_block", "trunk", "device")  # those that registers and complaints are joined by
+JOINED = (*ALONE, "caller_block", "trunk", "device")  # those that registers are joined by
 EPOCHS = ("caller_epoch", "callee_epoch")
 CALLER_CLASS = NAMES.index("call_caller_class")
 
@@ -49,7 +48,6 @@ class Job:
     """The inputs that scoring a shard needs besides its calls.
 
     Attributes:
-        complaints: columns `features.complaints.COMPLAINT_COLUMNS`; None for a model without complaint features.
         columns: own columns, as from `read_own_columns`; None for a model without them.
         days: days since 1970 (UTC) with calls, of the whole file.
         numbers: for each keyed call the number of its row in the input, not positive for a call of the history; None
@@ -61,7 +59,6 @@ class Job:
     """
 
     scorer: Scorer
-    complaints: pa.Table | None
     columns: pd.DataFrame | None
     days: set[int]
     numbers: Array | None
@@ -77,7 +74,7 @@ def score_shard(plan: Plan, job: Job, shard: int) -> None:
     shift = shift_of_file(plan, job)
     with shard_vectors(plan, shard) as vectors:
         calls, numbers, covered = calls_to_score(job, vectors)
-        keyed = keyed_columns(calls, ALONE if job.scorer.registers is job.complaints is None else JOINED)
+        keyed = keyed_columns(calls, ALONE if job.scorer.registers is None else JOINED)
         scores, abstaining, details = score_rows(job, calls, keyed, covered, shift)
     counts = verdict_counts(scores, keyed) | {
         "unscored": int(np.isnan(scores.raw).sum()),
@@ -154,10 +151,8 @@ def keyed_columns(calls: ShardVectors, names: tuple[str, ...]) -> pa.Table:
 
 
 def columns_of(job: Job, calls: ShardVectors, keyed: pa.Table) -> list[Array]:
-    """Returns the vectors of some calls in parts, side by side: catalogue, complaints, own columns."""
+    """Returns the vectors of some calls in parts, side by side: catalogue, own columns."""
     values = [calls.vectors]
-    if job.complaints is not None:
-        values.append(complaint_vectors(keyed, job.complaints))
     if own_columns(job.scorer.features):
         values.append(own_values(job.scorer.features, keyed["caller"], calls.start, job.columns))
     return values

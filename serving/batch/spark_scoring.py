@@ -67,11 +67,11 @@ def score(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict[str,
     """Scores keyed calls and writes the verdict of each call to `out`; returns the counts of `file_scoring.score_file`.
 
     Every Spark worker reads the bundle itself, so `bundle`, `trust`, `policy` and `callees` must be paths that all
-    workers reach. Workers cannot share a temporary callee key. The inputs have no registers, history, complaints, own
+    workers reach. Workers cannot share a temporary callee key. The inputs have no registers, history, own
     columns or columns to copy.
 
     Raises:
-        ValueError: in one line, for faults of the files, a model with complaint features, or a missing callee key.
+        ValueError: in one line, for faults of the files, or a missing callee key.
     """
     bundle, trust, policy, callees = inputs.bundle, inputs.trust, inputs.policy, inputs.callees
     calls, out = inputs.calls.path, inputs.out

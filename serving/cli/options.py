@@ -66,8 +66,7 @@ FeatureNames = Annotated[
     str | None,
     typer.Option(
         "--features",
-        help="Names separated by commas, a file with one name a line, or lite (10 for handsets); by default all but "
-        "complaint features.",
+        help="Names separated by commas, a file with one name a line, or lite (10 for handsets); by default all.",
     ),
 ]
 Keep = Annotated[
@@ -75,9 +74,7 @@ Keep = Annotated[
 ]
 ComplaintFile = Annotated[
     Path | None,
-    typer.Option(
-        "--complaints", help="File of complaints; to score, keyed complaints, if the model has complaint features."
-    ),
+    typer.Option("--complaints", help="File of complaints."),
 ]
 ColumnFile = Annotated[
     Path | None,

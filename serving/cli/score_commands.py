@@ -22,7 +22,6 @@ from .options import (
     CallRowOptions,
     Calls,
     ColumnFile,
-    ComplaintFile,
     EngineName,
     ExchangeZone,
     FeatureNames,
@@ -110,16 +109,15 @@ def features(
 
 def _listed() -> Result:
     """Returns the list of features: their definitions, and a table of their meanings."""
-    from callsieve.features.catalogue import ALL_FEATURES, FEATURES, catalogue_hash
+    from callsieve.features.catalogue import FEATURES, catalogue_hash
     from callsieve.features.catalogue.glossary import GLOSSARY
 
     def show() -> None:
-        rows = [(name, feature.unit, feature.en, feature.zh) for name, feature in ALL_FEATURES.items()]
-        more = f"{len(rows) - len(FEATURES)} complaint features that a model has on request"
-        console.show_table(f"{len(FEATURES)} features, and {more}", ("name", "unit", "meaning", "含义"), rows, texts=4)
+        rows = [(feature.name, feature.unit, feature.en, feature.zh) for feature in FEATURES]
+        console.show_table(f"{len(rows)} features", ("name", "unit", "meaning", "含义"), rows, texts=4)
         console.show_table("terms", ("term", "meaning"), list(GLOSSARY.items()), texts=2)
 
-    definitions = [feature.definition for feature in ALL_FEATURES.values()]
+    definitions = [feature.definition for feature in FEATURES]
     return Result({"hash": catalogue_hash(), "features": definitions, "glossary": GLOSSARY}, show)
 
 
@@ -152,7 +150,6 @@ class ScoreOptions:
     key: KeyFile = None
     out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the verdict of each call.")] = None
     callees_key: CalleesKey = None
-    complaints: ComplaintFile = None
     columns: ColumnFile = None
     registers: RegisterFolder = None
     history: Annotated[
@@ -185,7 +182,6 @@ def score(context: typer.Context, calls: Calls, rows: CallRowOptions, options: S
         trust=options.trust,
         policy=options.policy,
         registers=options.registers,
-        complaints=options.complaints,
         columns=options.columns,
         history=options.history,
         out=options.out,
@@ -221,7 +217,7 @@ def _refuse_unused(context: typer.Context, options: ScoreOptions) -> None:
         # Registers as offices write them are keyed with it.
         refuse_unused(context, ROW_OPTIONS if options.registers else ("key", *ROW_OPTIONS), "--layout keyed")
     if options.engine == "spark":
-        refuse_unused(context, ("complaints", "columns", "history", "keep"), "--engine spark")
+        refuse_unused(context, ("columns", "history", "keep"), "--engine spark")
     if options.out is None:
         refuse_unused(context, ("callees_key", "keep"), "counts alone, without --out")
     if options.engine == "spark":

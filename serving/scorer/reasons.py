@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from callsieve.features.catalogue import ALL_FEATURES
+from callsieve.features.catalogue import BY_NAME
 from callsieve.features.catalogue.feature import Feature
-from callsieve.features.complaints import ComplaintFeature
 
 if TYPE_CHECKING:
     from callsieve.features.arrays import Floats
@@ -79,26 +78,26 @@ def english_reasons(names: Sequence[str], rows: Floats, contributions: Floats) -
 
 def _english(name: str, value: float) -> str:
     """Returns the English sentence of a feature and its value."""
-    feature = ALL_FEATURES.get(name)
+    feature = BY_NAME.get(name)
     return f"{name}: {value:g}" if feature is None else f"{feature.en}: {_format_value(feature, value)[0]}"
 
 
 def _reason(name: str, value: float, contribution: float) -> Reason:
-    feature, en = ALL_FEATURES.get(name), _english(name, value)
+    feature, en = BY_NAME.get(name), _english(name, value)
     if feature is None:
         return Reason(name, value, contribution, en, en)
     return Reason(name, value, contribution, en, f"{in_chinese(feature)}：{_format_value(feature, value)[1]}")
 
 
-def in_chinese(feature: Feature | ComplaintFeature) -> str:
+def in_chinese(feature: Feature) -> str:
     """Returns the meaning of a feature in Chinese, with full-width punctuation."""
     return feature.zh.translate(_FULL_WIDTH)
 
 
-def _format_value(feature: Feature | ComplaintFeature, value: float) -> tuple[str, str]:
+def _format_value(feature: Feature, value: float) -> tuple[str, str]:
     """Formats a value for people, in English and Chinese.
 
-    >>> _format_value(ALL_FEATURES["out_answered_share_24h"], 0.25)
+    >>> _format_value(BY_NAME["out_answered_share_24h"], 0.25)
     ('25%', '25%')
     """
     if math.isnan(value):

@@ -421,7 +421,7 @@ def test_a_process_of_spark_submit_sets_no_master(session, monkeypatch):
     assert spark.session(7) == session
 
 
-def test_spark_requires_a_callees_key_and_a_model_without_complaint_features(monkeypatch, tmp_path):
+def test_spark_requires_a_callees_key_and_a_model_of_catalogue_features(monkeypatch, tmp_path):
     monkeypatch.setattr(spark_scoring, "open_scorer", lambda *_: SimpleNamespace(features=(*NAMES, "reports_7d")))
     inputs = ScoreInputs(calls=CallFile(path=tmp_path / "calls.parquet", layout="keyed"), bundle=tmp_path / "bundle")
     with pytest.raises(ValueError, match="expected --callees-key"):

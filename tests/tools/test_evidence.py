@@ -8,7 +8,6 @@ from datetime import date
 import pytest
 
 from callsieve.features.catalogue import NAMES, catalogue_hash
-from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.training.oversight.log.gates import shipped_gates
 from tests.support.errors import refused
 from tests.support.paths import ROOT
@@ -80,7 +79,7 @@ CLAIM = Claim(
 def test_a_run_writes_the_page_and_keeps_the_other_rows(tmp_path):
     path = tmp_path / "EVIDENCE.md"
     row = run(CLAIM, tmp_path, tmp_path, quick=False)
-    assert row.figures == {"features": f"{len(NAMES) + len(COMPLAINT_NAMES)} (1-2)"}
+    assert row.figures == {"features": f"{len(NAMES)} (1-2)"}
     write_page([row], path)
     text = path.read_text()
     assert f"| catalogue | features: {row.figures['features']} | `callsieve features --list --json` |" in text

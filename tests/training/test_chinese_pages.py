@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from callsieve.features.catalogue import ALL_FEATURES, NAMES
+from callsieve.features.catalogue import BY_NAME, NAMES
 from callsieve.training.language import language
 from callsieve.training.oversight.audit import audit_page
 from callsieve.training.oversight.audit.content import Fault, entry_place
@@ -105,7 +105,7 @@ PAGES = {
     "audit page, sound": lambda: audited([]),
     "audit page, faulty": lambda: audited([Fault(entry_place(3), "缺失：日志被截断")]),
     "governance report": governed,
-    "descriptions of features": lambda: " | ".join(feature.zh for feature in ALL_FEATURES.values()),
+    "descriptions of features": lambda: " | ".join(feature.zh for feature in BY_NAME.values()),
     "answers of the complaint desk": lambda: " | ".join(text["zh"] for text in desk_rules().notices.values()),
 }
 

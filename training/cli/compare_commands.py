@@ -15,7 +15,6 @@ from callsieve.serving.cli.options import (
     KEYED,
     Bundle,
     Calls,
-    ComplaintFile,
     Data,
     KeyFile,
     Lang,
@@ -167,7 +166,6 @@ class PolicyOptions:
     truth: Annotated[
         Path | None, typer.Option(help="truth.parquet of these calls, for slices by the true kind of caller.")
     ] = None
-    complaints: ComplaintFile = None
     threads: Threads = 0
 
 
@@ -205,7 +203,6 @@ def policies(
             key=options.key,
             registers=options.registers,
             truth=options.truth,
-            complaints=options.complaints,
             ledger=None if options.truth is None else look.ledger(bundle),
             threads=options.threads,
             progress=progress,

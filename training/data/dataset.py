@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from callsieve.features.files.parquet_file import read_parquet
 from callsieve.features.intake.keyed_table import read_keyed
-from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.serving.batch.keyed_rows import TIMESTAMP, checked_frame
 from callsieve.serving.batch.own_column_join import OWN_FILE, read_own_columns
 from callsieve.serving.custody.expiry import expiry_filter
@@ -21,6 +20,17 @@ from callsieve.serving.custody.purposes import UNDECLARED, require_purpose
 
 from .fingerprint import fingerprint
 
+COMPLAINTS = pa.schema(
+    [
+        pa.field("reporter", pa.string(), nullable=False),
+        pa.field("number", pa.string(), nullable=False),
+        pa.field("at", TIMESTAMP, nullable=False),
+        pa.field("known_at", TIMESTAMP, nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("mode", pa.string()),
+        pa.field("channel", pa.string()),
+    ]
+)
 FINDINGS = pa.schema(
     [
         pa.field("number", pa.string(), nullable=False),

@@ -9,9 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from callsieve.features.intake.text_columns import dictionary_decoded
-from callsieve.serving.batch.complaint_rows import COMPLAINTS
 
-from .dataset import CAMPAIGNS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, TRUTH_COLUMNS, Dataset
+from .dataset import CAMPAIGNS, COMPLAINTS, EXCLUSIONS, FINDINGS, LISTS, RECYCLED, TRUTH_COLUMNS, Dataset
 from .fingerprint import fingerprint
 
 TABLES = {

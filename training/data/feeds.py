@@ -15,10 +15,8 @@ import pyarrow.compute as pc
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import own_columns
-from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.intake.text_columns import dictionary_encoded
 from callsieve.features.kernel.windows import WEEK
-from callsieve.features.offline.complaint_vectors import complaint_vectors
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.feeds import (
     ANSWERED_ONLY,
@@ -33,7 +31,6 @@ from callsieve.features.online.feeds import (
     SPARSE,
     lacks_of,
 )
-from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.serving.batch.own_column_join import own_values
 from callsieve.serving.rules.strata import STRATA, strata_of
 
@@ -112,14 +109,11 @@ def vectors_on(name: str, dataset: Dataset, features: tuple[str, ...], threads: 
         rows: places of the calls that need a vector, if the feed records them; by default all.
     """
     recorded, calls = recorded_calls(dataset.calls, name)
-    # Complaints and own columns are of numbers, whatever a site calls them.
+    # Own columns are of numbers, whatever a site calls them.
     named = dataset.calls.take(pa.array(recorded)) if ONE_SITE in lacks_of(name) else calls
     chosen = recorded if rows is None else np.intersect1d(rows, recorded, assume_unique=True)
     places = np.searchsorted(recorded, chosen)
     X = vectors(calls, rows=places, threads=threads or None)
-    if set(features) & set(COMPLAINT_NAMES):
-        of_complaints = complaint_vectors(named, complaint_table(dataset.calls, dataset.complaints))
-        X = np.hstack([X, of_complaints[places]])
     if own_columns(features):
         callers, start = named["caller"].take(pa.array(places)), calls["start"].to_numpy()[places]
         X = np.hstack([X, own_values(features, callers, start, dataset.own)])

@@ -314,7 +314,7 @@ def monitor(
     end = midnight(chosen, calls.slice(day_slices(calls)[chosen].start)) + DAY
     moment = datetime.fromtimestamp(end / 1000, tz=UTC)
     complaints, findings = (table[table["known_at"] < moment] for table in (dataset.complaints, dataset.findings))
-    scores, rows = score_calls(scorer, calls, complaints, dataset.own, threads=threads)
+    scores, rows = score_calls(scorer, calls, dataset.own, threads=threads)
     progress("compare", 0.9)
     scored = ScoredCalls(calls, feed_of_all(rows), scores.raw, complaints, scorer.bands(scores.feed))
     span = day_slices(calls)[chosen]

@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from callsieve.features.arrays import Array
-from callsieve.features.catalogue import ALL_FEATURES
+from callsieve.features.catalogue import BY_NAME
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.calibration import calibration_line
 from callsieve.training.model.fit import CV_FOLDS, FitRows, cv_folds, fit_members, held_out_folds, mean_model
@@ -208,7 +208,7 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     def _names(self) -> list[str]:
         """Returns LightGBM's names of the columns; it permits only some characters in names."""
         known_names = getattr(self, "feature_names_in_", [None] * self.n_features_in_)
-        return [name if name in ALL_FEATURES else f"column_{place}" for place, name in enumerate(known_names)]
+        return [name if name in BY_NAME else f"column_{place}" for place, name in enumerate(known_names)]
 
     def _categorical(self, names: list[str]) -> list[str]:
         """Returns LightGBM's names of the columns that hold codes of categories."""
@@ -216,7 +216,7 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         return [
             name
             for name, known in zip(names, known_names, strict=True)
-            if known in self.categories_ or (name in ALL_FEATURES and ALL_FEATURES[name].levels)
+            if known in self.categories_ or (name in BY_NAME and BY_NAME[name].levels)
         ]
 
     def _gains(self) -> Array:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from msgspec import structs
 
 from callsieve.features.arrays import Array
-from callsieve.features.catalogue import ALL_FEATURES, NAMES
+from callsieve.features.catalogue import BY_NAME, NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, BundleMetadata
@@ -416,7 +416,7 @@ def top_features(t: Trained, calls: JudgedCalls) -> list[TopFeature]:
     return [
         {
             "name": names[i],
-            "en": ALL_FEATURES[names[i]].en if names[i] in ALL_FEATURES else names[i],
+            "en": BY_NAME[names[i]].en if names[i] in BY_NAME else names[i],
             "share": float(sizes[i] / total),
             "nuisance": float(means["nuisance"][i]),
             "innocent": float(means["innocent"][i]),

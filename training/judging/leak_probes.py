@@ -23,12 +23,9 @@ from sklearn.metrics import roc_auc_score
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import own_columns, vector_columns
-from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.files.dates import DAY
 from callsieve.features.intake.text_columns import factorize
-from callsieve.features.offline.complaint_vectors import complaint_vectors
 from callsieve.features.offline.table import vectors
-from callsieve.serving.batch.complaint_rows import complaint_table
 from callsieve.serving.batch.own_column_join import own_values
 from callsieve.training.data.credibility import among
 from callsieve.training.data.dataset import Dataset, as_known, campaigns_of
@@ -135,8 +132,6 @@ def vectors_again(dataset: Dataset, settings: Settings) -> tuple[Array, Array]:
     near, places = neighbours(dataset.calls, rows)
     again = vectors(near, threads=settings.threads or None)[places]
     chosen = dataset.calls.take(rows)
-    if set(settings.features) & set(COMPLAINT_NAMES):
-        again = np.hstack([again, complaint_vectors(chosen, complaint_table(dataset.calls, dataset.complaints))])
     if own_columns(settings.features):
         own = own_values(settings.features, chosen["caller"], chosen["start"].to_numpy(), dataset.own)
         again = np.hstack([again, own])

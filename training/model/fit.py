@@ -14,7 +14,6 @@ import numpy as np
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue.lite import MONOTONE_SIGNS
-from callsieve.features.complaints import COMPLAINT_FEATURES
 
 from .settings import Parameter
 from .split import fold_of_group
@@ -238,21 +237,14 @@ def lightgbm_parameters(
 
 
 def constraints(names: Sequence[str]) -> dict[str, Parameter]:
-    """Returns monotone constraints: more complaints never lower a score, all else being equal.
+    """Returns monotone constraints: in a model of exactly the features of `lite`, each has its sign.
 
-    Time since the last complaint may be unknown and is not constrained. In a model of exactly the features of `lite`,
-    each is constrained to its sign.
-
-    >>> constraints(["reported_count_7d", "call_hour"])
-    {'monotone_constraints': '1,0'}
+    >>> constraints(["call_hour"])
+    {}
     """
-    signs_by_name = (
-        MONOTONE_SIGNS
-        if set(names) == set(MONOTONE_SIGNS)
-        else {feature.name: 1 for feature in COMPLAINT_FEATURES if feature.unit == "people"}
-    )
-    signs = [signs_by_name.get(name, 0) for name in names]
-    return {"monotone_constraints": ",".join(map(str, signs))} if any(signs) else {}
+    if set(names) != set(MONOTONE_SIGNS):
+        return {}
+    return {"monotone_constraints": ",".join(str(MONOTONE_SIGNS[name]) for name in names)}
 
 
 def without_stopping(settings: Mapping[str, Parameter]) -> dict[str, Parameter]:

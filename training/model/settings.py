@@ -72,7 +72,7 @@ class Settings:
     """The settings of a training run; everything else follows from the calls.
 
     Attributes:
-        features: names in the order of the model's columns; complaint features only if they are named here.
+        features: names in the order of the model's columns.
         learn_from: "labels", as known at a cutoff, or "truth", which only simulated worlds have.
         poorer_feeds: whether to fit a second model, for records of answered calls only and of outgoing calls only.
         valid_from: first day of the model's validity, as "2026-11-28"; "" for the last day of the calls. It is for a

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeGuard
 
-from callsieve.features.catalogue import ALL_FEATURES
+from callsieve.features.catalogue import BY_NAME
 from callsieve.serving.scorer.reasons import in_chinese
 from callsieve.training.language import current_language, gettext, words
 
@@ -81,7 +81,7 @@ def meaning(name: str, own: str = "") -> str:
     Args:
         own: English description of a feature, as the figures of a model have it.
     """
-    known = ALL_FEATURES.get(name)
+    known = BY_NAME.get(name)
     if known is not None and current_language() == "zh":
         return in_chinese(known)
     return own or (known.en if known else words(name))

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from callsieve.features.files.progress import Progress, steps
 from callsieve.features.online.feeds import feed_of_table
-from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.serving.batch.keyed_rows import checked_frame
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE
 from callsieve.serving.scorer.scorer import Scorer
@@ -22,7 +21,7 @@ from callsieve.training.adapt.adapting import Adaptation, Adapted, adapt_network
 from callsieve.training.adapt.answers import Answers, read_sheets, with_answers
 from callsieve.training.adapt.base import read_base
 from callsieve.training.adapt.network import score_network
-from callsieve.training.data.dataset import CAMPAIGNS, FINDINGS, RECYCLED, Dataset, make_dataset
+from callsieve.training.data.dataset import CAMPAIGNS, COMPLAINTS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.data.sources import sources_of
 from callsieve.training.judging.evaluate import evaluate
 from callsieve.training.judging.run_figures import RecordedRun

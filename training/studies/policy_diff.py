@@ -14,7 +14,6 @@ from callsieve.features.files.parquet_file import read_parquet
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.text_columns import to_strings
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
-from callsieve.serving.batch.complaint_rows import read_complaints
 from callsieve.serving.batch.file_scoring import open_registers, open_scorer, score_calls, score_vectors
 from callsieve.serving.rules.policy import ACTIONS, read_policy
 from callsieve.serving.rules.rule_bits import BITS
@@ -68,7 +67,6 @@ def difference(
     key: Path | None,
     registers: Path | None,
     truth: Path | None,
-    complaints: Path | None,
     ledger: Ledger | None,
     threads: int,
     progress: Progress,
@@ -83,7 +81,7 @@ def difference(
     Raises:
         ValueError: in one line, if a file is damaged or has another form.
     """
-    check_present(path, bundle, trust, old, new, registers, key, complaints, truth)
+    check_present(path, bundle, trust, old, new, registers, key, truth)
     scorer = open_scorer(bundle, trust, old, open_registers(registers, key, EVALUATION))
     other = Scorer(scorer.bundle, read_policy(new), scorer.registers)
     file = CallFile(path=path, layout=layout, key=key)
@@ -96,9 +94,7 @@ def difference(
         span = (int(start[0]), int(start[-1]) + 1)
         look = count_look(ledger, scorer.bundle, fingerprint(read.calls), span, "policy diff", path.parent)
     progress("score", 0.4)
-    before, rows = score_calls(
-        scorer, read.calls, None if complaints is None else read_complaints(complaints), threads=threads
-    )
+    before, rows = score_calls(scorer, read.calls, threads=threads)
     after = score_vectors(other, read.calls, rows, threads)
     slices = {"number_class": to_strings(read.calls["caller_class"])}
     if truth is not None:

@@ -18,7 +18,6 @@ from callsieve.features.files.parquet_file import read_parquet
 from callsieve.features.files.progress import Progress
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.features.intake.text_columns import factorize, to_strings
-from callsieve.serving.batch.complaint_rows import read_complaints
 from callsieve.serving.batch.file_scoring import open_registers, open_scorer, score_calls
 from callsieve.serving.batch.own_column_join import OWN_FILE, read_own_columns
 from callsieve.serving.batch.table_rules import compute_rule_columns, rules_met
@@ -182,14 +181,8 @@ def rule_figures(
     else:
         scorer = open_scorer(bundle, trust, policy)
         looks = count_look(ledger, scorer.bundle, fingerprint(calls), judged_span(calls), "rules", data)
-        complaints, own = data / "complaints.parquet", data / OWN_FILE
-        scores, rows = score_calls(
-            scorer,
-            calls,
-            read_complaints(complaints) if complaints.exists() else None,
-            read_own_columns(own) if own.exists() else None,
-            threads=threads,
-        )
+        own = data / OWN_FILE
+        scores, rows = score_calls(scorer, calls, read_own_columns(own) if own.exists() else None, threads=threads)
         raw, columns = scores.raw[judged], rule_columns(rows)
     progress("rules", 0.7)
     hits = rules_met(calls, columns, opened, chosen.terms)[judged]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.features import Call, Complaint, History, Intake
+from callsieve.features import Call, History, Intake
 from callsieve.features.keys.rotation import Rekeying
 from callsieve.serving.live import forgetting
 from callsieve.serving.live.events import CALLS, COMPLAINTS
@@ -56,14 +56,6 @@ def test_a_forgotten_number_leaves_the_history_of_another_caller(tmp_path_factor
         history.observe(as_keyed_call(call))
         other.observe(as_keyed_call(call))
     assert (history.calls, history.dropped) == (other.calls, other.dropped)
-
-
-def test_complaints_by_and_about_a_number_are_forgotten():
-    history = History(features=("reported_age",), **LARGER)
-    for number, reporter in (("a", "b"), ("b", "a"), ("c", "b")):
-        history.observe_complaint(Complaint(1, reporter, number, block="x"))
-    history.forget("a")
-    assert [(complaint.number, complaint.reporter) for complaint in history._complaints.stored] == [("c", "b")]
 
 
 def test_the_last_dialled_numbers_of_and_with_a_number_are_forgotten():

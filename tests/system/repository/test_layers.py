@@ -17,7 +17,6 @@ LAYERS = [
     "features/records.py",
     "features/kernel",
     "features/stream",
-    "features/complaints.py",
     "features/catalogue",
     "features/codegen",
     "features/keys",

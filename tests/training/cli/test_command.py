@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features.catalogue import FEATURES, NAMES, catalogue_hash
-from callsieve.features.complaints import COMPLAINT_NAMES
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.keys.tokens import Key
 from callsieve.features.reading import layouts
@@ -38,7 +37,7 @@ interrupt = raising(KeyboardInterrupt)
 def test_the_feature_list_is_the_catalogue(command_json, command_text):
     value = command_json("features", "--list")
     assert value["hash"] == catalogue_hash()
-    assert [feature["name"] for feature in value["features"]] == [*NAMES, *COMPLAINT_NAMES]
+    assert [feature["name"] for feature in value["features"]] == [*NAMES]
     assert len(NAMES) >= 60
     assert all(len(feature) > 3 for feature in value["features"])
     assert f"{len(FEATURES)} features" in command_text("features", "--list")

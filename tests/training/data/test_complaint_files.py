@@ -15,7 +15,6 @@ import pytest
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.records import Call
-from callsieve.serving.batch.complaint_rows import read_complaints
 from callsieve.serving.custody.purposes import declare
 from callsieve.training.data.complaint_files import layouts, read_complaint_file
 from callsieve.training.data.ingest import arrow_table, ingest
@@ -110,7 +109,7 @@ def test_rows_are_not_known_before_their_file_is_published(tmp_path):
     path = write_file(tmp_path, f"{FTC_HEAD}\n{GOOD}\n")
     facts = ingest(path, "ftc", published="2021-07-08", out=tmp_path / "r.parquet")
     assert facts["rows"] == 1
-    assert read_complaints(tmp_path / "r.parquet")["known_at"].tolist() == [publication]
+    assert pd.read_parquet(tmp_path / "r.parquet")["known_at"].tolist() == [publication]
     with pytest.raises(ValueError, match="--published: expected a day such as"):
         ingest(tmp_path / "complaints.csv", "ftc", published="tomorrow")
 

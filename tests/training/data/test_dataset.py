@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from callsieve.serving.batch.complaint_rows import COMPLAINTS
 from callsieve.serving.batch.keyed_rows import checked_frame
-from callsieve.training.data.dataset import TRUTH_COLUMNS, make_dataset, read_dataset, truth_of_calls
+from callsieve.training.data.dataset import COMPLAINTS, TRUTH_COLUMNS, make_dataset, read_dataset, truth_of_calls
 from callsieve.training.data.fingerprint import fingerprint
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.evidence.judging_labels import judging_labels

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from callsieve.serving.batch.complaint_rows import COMPLAINTS
-from callsieve.training.data.dataset import FINDINGS, LISTS, RECYCLED, make_dataset
+from callsieve.training.data.dataset import COMPLAINTS, FINDINGS, LISTS, RECYCLED, make_dataset
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.data.labels import COLUMNS, busiest_days, label_numbers
 from tests.support.calls.strategies import EXAMPLE_CALL, as_keyed_table

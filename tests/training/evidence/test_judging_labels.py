@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from callsieve.features.intake.text_columns import factorize
-from callsieve.serving.batch.complaint_rows import COMPLAINTS
-from callsieve.training.data.dataset import FINDINGS, LISTS, make_dataset
+from callsieve.training.data.dataset import COMPLAINTS, FINDINGS, LISTS, make_dataset
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.evidence.funnel import INNOCENT, fewest_calls, funnel, joined_funnel, too_few
 from callsieve.training.evidence.judging_labels import GROUNDS, joined_labels, judging_labels

@@ -154,20 +154,6 @@ def test_each_member_trains_on_the_folds_that_do_not_stop_it():
     np.testing.assert_allclose(read_forest(text).predict_raw(side.X), np.mean(alone, axis=0), rtol=0, atol=1e-9)
 
 
-@pytest.mark.system
-def test_more_complaints_never_lower_a_score():
-    """The constraint holds even if the training rows show the opposite."""
-    rng = np.random.default_rng(7)
-    values = np.column_stack([rng.integers(0, 9, 4000), rng.random(4000)]).astype(float)
-    y = (rng.random(4000) < expit(3 * values[:, 1] - 0.5 * values[:, 0])).astype(int)
-    side, part = FitRows(values, y, np.ones(4000)), np.arange(4000) % 5
-    for names, falls in ((("reported_count_28d", "call_hour"), False), (("call_weekday", "call_hour"), True)):
-        model = read_forest(mean_of_members(side, part, names, parameters=QUICK))
-        rows = [np.column_stack([np.full(50, float(count)), np.linspace(0, 1, 50)]) for count in range(9)]
-        scores = [model.predict_raw(vectors) for vectors in rows]
-        assert bool((np.diff(scores, axis=0) < 0).any()) == falls
-
-
 def test_folds_keep_groups_whole_and_spread_both_labels_evenly():
     rng = np.random.default_rng(5)
     group = rng.integers(0, 400, 6000)
