@@ -191,7 +191,7 @@ def score_vectors(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) ->
     covered = rows_with_history(calls, scorer.policy.history_days)
     feed = scorer.feed_for(scorer.policy.feed or feed_of_table(calls))
     shift = scorer.shift_of(rows, covered, feed)
-    scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed, shift=shift, threads=threads or 2)
+    scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed, shift=shift, threads=threads)
     return with_preferences(scorer, calls, rows, scores, covered)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -102,15 +103,15 @@ class Forest:
 
         Args:
             X: float64 of shape (n, F); NaN is a missing value.
-            threads: number of threads.
+            threads: number of threads; 0 means one for each core.
         """
         import numpy as np  # for tables only: importing NumPy doubles the time before a first verdict
 
         rows = self._rows(X)
-        if threads < 1:
-            raise ValueError(f"threads must be 1 or more, got {threads}")
+        if threads < 0:
+            raise ValueError(f"threads must be 0 or more, got {threads}")
         scores = np.empty((len(rows), self.classes))
-        parts = max(1, min(threads, len(rows) // _ROWS_PER_THREAD))
+        parts = max(1, min(threads or os.cpu_count() or 1, len(rows) // _ROWS_PER_THREAD))
         bounds = [len(rows) * part // parts for part in range(parts + 1)]
 
         def score(first: int, end: int) -> None:

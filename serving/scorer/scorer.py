@@ -297,7 +297,7 @@ class Scorer(ServedModel):
             feed: the feed of the records that the vectors were computed from, by default that of the training. On a
                 feed without bands no call reaches one.
             shift: of the network of the calls, as from `shift_of`.
-            threads: threads of the model.
+            threads: threads of the model; 0 means one for each core.
 
         Raises:
             ValueError: if `vectors` has another shape.

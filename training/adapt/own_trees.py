@@ -54,7 +54,7 @@ class OwnTrees:
             rows = np.flatnonzero(self.held_out[caller] == member)
             if len(rows):
                 added[rows] = read_forest(text).predict_raw(
-                    np.ascontiguousarray(X[rows], dtype=np.float64), threads=threads or 2
+                    np.ascontiguousarray(X[rows], dtype=np.float64), threads=threads
                 )
         return added
 

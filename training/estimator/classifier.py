@@ -143,7 +143,7 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
                 stacklevel=2,
             )
         values = np.ascontiguousarray(X, dtype=np.float64)
-        by_member = [read_forest(text).predict_raw(values, threads=self.threads or 2) for text in members]
+        by_member = [read_forest(text).predict_raw(values, threads=self.threads) for text in members]
         held_out = held_out_folds(int(fold.max(initial=0)) + 1)
         raw = out_of_fold_scores(self._raw(values), by_member, held_out, fold, np.ones(len(code), dtype=bool))
         with _unlogged():
@@ -223,7 +223,7 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         return np.asarray(lgb.Booster(model_str=self.model_).feature_importance("gain"))
 
     def _raw(self, values: Array) -> Array:
-        return np.asarray(self._forest.predict_raw(values, threads=self.threads or 2))
+        return np.asarray(self._forest.predict_raw(values, threads=self.threads))
 
 
 def _unlogged() -> AbstractContextManager[None]:

@@ -77,7 +77,7 @@ def certifying_calls(dataset: Dataset, settings: Settings, features: tuple[str, 
 def flagged(bundle: Bundle, X: Array, threads: int) -> Array:
     """Returns which calls reach a model's certified threshold."""
     rows = np.ascontiguousarray(X[:, feature_columns(bundle.features)])
-    raw = bundle.model.predict_raw(rows, threads=threads or 2)
+    raw = bundle.model.predict_raw(rows, threads=threads)
     if (level := bundle.levels.get(bundle.feed)) is not None:
         raw = raw - level.shift(level_of(raw.tolist())).amount
     band = bundle.thresholds[0]

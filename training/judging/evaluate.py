@@ -104,7 +104,7 @@ def evaluate(
     feed = scorer.feed_for(feed_of_table(dataset.calls))
     shift = scorer.shift_of(X, feed=feed)
     bundle_there = structs.replace(scorer.bundle, thresholds=scorer.bands(feed) or scorer.bundle.thresholds)
-    scores = scorer.score_table(X, rule_bits, feed=feed, shift=shift, threads=threads or 2)
+    scores = scorer.score_table(X, rule_bits, feed=feed, shift=shift, threads=threads)
     by_rules = table_actions(scorer.policy, np.zeros_like(scores.band_action), scores.rule_bits)
     actions = PolicyActions(scorer.policy.version, scores.action, by_rules)
     calls = judged_calls(dataset, X, scores.raw, seen)

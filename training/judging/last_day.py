@@ -37,7 +37,7 @@ def last_day(scorer: Scorer, trained: Trained) -> LastDay:
     rows = last_day_rows(trained.last.folds.start)
     calls = trained.last.dataset.calls.take(rows)
     shift = Shift(float(trained.shift[-1]))
-    scores = scorer.score_table(trained.last.feed.at(rows), shift=shift, threads=trained.settings.threads or 2)
+    scores = scorer.score_table(trained.last.feed.at(rows), shift=shift, threads=trained.settings.threads)
     counted = verdict_counts(scores, calls)
     return {
         "date": str(pc.max(calls["day"]).cast("int32").cast("date32")),

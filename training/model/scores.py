@@ -167,7 +167,7 @@ def score_rows(
     for begin in range(0, len(places), SCORED_AT_ONCE):
         part = places[begin : begin + SCORED_AT_ONCE]
         vectors = np.ascontiguousarray(select_columns(np.take(X, part, axis=0), columns))
-        raw[rows[part]] = forest.predict_raw(vectors, threads=threads or 2)
+        raw[rows[part]] = forest.predict_raw(vectors, threads=threads)
     return raw
 
 

@@ -56,7 +56,8 @@ def assert_scores_equal(forest, text, matrix):
     long = np.vstack([matrix] * (1 + 1100 // len(matrix)))
     bits = expected.tobytes()
     assert forest.predict_raw(matrix).tobytes() == bits
-    assert forest.predict_raw(long, threads=2)[-len(matrix) :].tobytes() == bits
+    for threads in (0, 2):
+        assert forest.predict_raw(long, threads=threads)[-len(matrix) :].tobytes() == bits
     few = [forest.predict_few(matrix[i : i + 3].tolist()) for i in range(0, len(matrix), 3)]
     assert np.array([score for part in few for score in part]).tobytes() == bits
     if forest.classes == 1:
@@ -181,12 +182,12 @@ def test_an_invalid_row_is_refused(forest, row):
             refused(row)
 
 
-def test_an_invalid_matrix_and_zero_threads_are_refused(forest):
+def test_an_invalid_matrix_and_fewer_threads_than_none_are_refused(forest):
     for matrix in (np.zeros((2, 4)), np.zeros(5), np.zeros((1, 5), dtype=np.float32)):
         with pytest.raises(ValueError, match=r"X must be float64 of shape \(n, 5\)"):
             forest.predict_raw(matrix)
-    with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
-        forest.predict_raw(MATRIX, threads=0)
+    with pytest.raises(ValueError, match="threads must be 0 or more, got -1"):
+        forest.predict_raw(MATRIX, threads=-1)
 
 
 def test_a_signalling_nan_is_a_missing_value(forest):
