@@ -22,8 +22,8 @@ from .log_options import ImportOptions
 if TYPE_CHECKING:
     from callsieve.features.files.progress import Progress
 
-LAYOUTS = {"complaints": "complaint_layout", "checks": "check_layout", "trusted": "trusted_layout"}
-"""The files beside the calls, and the option of the layout of each."""
+BESIDE = ("complaints", "checks", "trusted")
+"""The files beside the calls: the layout of the calls has a table for each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,27 +36,12 @@ class OwnFiles:
     ] = None
     layout: LayoutName = "callsieve"
     complaints: ComplaintFile = None
-    complaint_layout: Annotated[
-        str | None,
-        typer.Option(
-            "--complaint-layout",
-            help="callsieve, 12321, ftc, or a TOML file; by default the table `complaints` of --layout.",
-        ),
-    ] = None
     checks: Annotated[
         Path | None, typer.Option("--checks", help="File of checked numbers: number, verdict, checked_at.")
-    ] = None
-    check_layout: Annotated[
-        str | None,
-        typer.Option("--check-layout", help="callsieve, or a TOML file; by default the table `checks` of --layout."),
     ] = None
     trusted: Annotated[
         Path | None,
         typer.Option("--trusted", help="File of numbers that you trust: number, kind, trusted_from, trusted_to."),
-    ] = None
-    trusted_layout: Annotated[
-        str | None,
-        typer.Option("--trusted-layout", help="callsieve, or a TOML file; by default the table `trusted` of --layout."),
     ] = None
     key: KeyFile = None
     allow_quarantine: AllowQuarantine = False
@@ -65,10 +50,6 @@ class OwnFiles:
         """Ends the command if it has options of own files without the file that they describe."""
         if self.calls is None:
             refuse_unused(context, (field.name for field in fields(self) if field.name != "calls"), "no --calls")
-            return
-        for file, layout in LAYOUTS.items():
-            if getattr(self, file) is None:
-                refuse_unused(context, (layout,), f"no --{file}")
 
     def keyed(self, out: Path, progress: Progress) -> Path:
         """Keys the files into the folder `data` of a run, which is left empty after a fault; returns the folder.
@@ -104,11 +85,7 @@ class OwnFiles:
 
         assert self.calls is not None  # noqa: S101 - the command has checked it
         of_calls = self.layout if self.layout.endswith(".toml") else "callsieve"
-        others = {
-            file: OwnFile(path, getattr(self, layout) or of_calls)
-            for file, layout in LAYOUTS.items()
-            if (path := getattr(self, file)) is not None
-        }
+        others = {file: OwnFile(path, of_calls) for file in BESIDE if (path := getattr(self, file)) is not None}
         try:
             own = OwnFile(self.calls, self.layout)
             invalid = key_own_files(

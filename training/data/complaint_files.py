@@ -129,7 +129,7 @@ def layout_named(name: str) -> ComplaintLayout:
     """Returns a shipped layout by its name, or the layout of a TOML file.
 
     The file is a layout of complaints, or a layout of calls with a table `complaints`. There, the zone of the calls'
-    clock is the default.
+    clock is the default, and `complaints = "12321"` names a shipped layout.
 
     Raises:
         ValueError: in one line, for an unknown name or an invalid file.
@@ -138,6 +138,9 @@ def layout_named(name: str) -> ComplaintLayout:
         return layouts()[name]
     if not name.endswith(".toml"):
         raise ValueError(f"layout {name!r}: expected one of {', '.join(layouts())}, or a .toml file")
+    named = read_toml(Path(name), f"layout {Path(name).name}").get("complaints") if Path(name).exists() else None
+    if isinstance(named, str) and named in layouts():
+        return layouts()[named]
     layout = own_layout(Path(name), ComplaintLayout, "complaints")
     if not layout.columns.reporter:
         raise ValueError(f"layout {Path(name).name}: complaints: columns: expected the key reporter")

@@ -14,11 +14,13 @@ import pytest
 
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
+from callsieve.features.reading.layouts import read_layout
 from callsieve.features.records import Call
 from callsieve.serving.custody.purposes import declare
-from callsieve.training.data.complaint_files import layouts, read_complaint_file
+from callsieve.training.data.complaint_files import layout_named, layouts, read_complaint_file
 from callsieve.training.data.ingest import arrow_table, ingest
 from callsieve.training.data.label_policy import read_label_policy
+from tests.support.calls import foreign_files
 from tests.support.paths import DATA
 
 KEY = Key("e1", b"k" * 32)
@@ -255,3 +257,10 @@ def test_counts_are_written_as_numbers():
     table = arrow_table(pd.DataFrame({"count": [2, 3], "kind": ["loans", None]}))
     assert table["count"].type == pa.int64() and table["count"].to_pylist() == [2, 3]
     assert table["kind"].to_pylist() == ["loans", None]
+
+
+def test_a_layout_of_calls_can_name_a_shipped_layout_of_complaints(tmp_path):
+    text = foreign_files.LAYOUT[: foreign_files.LAYOUT.index("[complaints]")]
+    (tmp_path / "op.toml").write_text(f'complaints = "12321"\n{text}', encoding="utf-8")
+    read_layout(str(tmp_path / "op.toml"))
+    assert layout_named(str(tmp_path / "op.toml")) is layouts()["12321"]
