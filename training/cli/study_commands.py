@@ -89,7 +89,7 @@ def roll(
     Example: callsieve study roll --data world --origins 3 --step 3
     """
     from callsieve.training.data.dataset import read_dataset
-    from callsieve.training.studies.rolling import rolling
+    from callsieve.training.studies.decay import rolling
 
     from . import terminal_tables
 

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from callsieve.training.judging.membership import MembershipFigures
     from callsieve.training.judging.run_figures import RecordedRun
     from callsieve.training.preflight import Preflight
-    from callsieve.training.studies.decay import DecayFigures
+    from callsieve.training.studies.decay import DecayFigures, RollingFigures
     from callsieve.training.studies.policy_diff import PolicyDifference
-    from callsieve.training.studies.rolling import RollingFigures
     from callsieve.training.studies.rule_figures import RuleFigures
     from callsieve.training.studies.run_comparison import RunComparison
     from callsieve.training.tracking.onnx_export import Export

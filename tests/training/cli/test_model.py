@@ -16,7 +16,7 @@ from callsieve.features.catalogue.lite import LITE
 from callsieve.features.keys.tokens import Key
 from callsieve.serving.batch.vector_files import feature_names
 from callsieve.serving.bundle.signing import generate_signing_key
-from callsieve.training.studies import decay, rolling
+from callsieve.training.studies import decay
 from tests.serving.telephony.test_agi import COMMAND, head
 from tests.support import http_service, lite_bundle, real_bundle
 from tests.support.waiting import wait_until
@@ -120,8 +120,13 @@ def connect(port):
 @pytest.mark.parametrize(
     ("name", "study", "words", "expected"),
     [
-        ("roll", rolling, ("--origins", 4, "--step", 2), {"count": 4, "step_days": 2}),
-        ("decay", decay, ("--train-days", 22, "--weeks", 3, "--days", 5), {"train_days": 22, "periods": 3, "days": 5}),
+        ("roll", "rolling", ("--origins", 4, "--step", 2), {"count": 4, "step_days": 2}),
+        (
+            "decay",
+            "decay",
+            ("--train-days", 22, "--weeks", 3, "--days", 5),
+            {"train_days": 22, "periods": 3, "days": 5},
+        ),
     ],
 )
 def test_a_study_gets_its_options_and_writes_its_figures(
@@ -134,7 +139,7 @@ def test_a_study_gets_its_options_and_writes_its_figures(
         parameters.update(named)
         return {"a": 1}
 
-    monkeypatch.setattr(study, study.__name__.rpartition(".")[2], replacement)
+    monkeypatch.setattr(decay, study, replacement)
     monkeypatch.setattr(decay, "picture", lambda figures: f"<svg>{figures['a']}</svg>")
     out = tmp_path / "out"
     code, text, _ = run_command("study", name, "--data", world_folder, *words, "--out", out, "--json")

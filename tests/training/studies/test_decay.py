@@ -19,8 +19,19 @@ from callsieve.training.model.split import groups
 from callsieve.training.oversight.log.audit_log import payloads
 from callsieve.training.oversight.log.gates import shipped_gates
 from callsieve.training.oversight.log.looks import Fold, Ledger
-from callsieve.training.studies.decay import area, caught, decay, period_of, picture
-from callsieve.training.studies.rolling import numbers_of, origins, part, rolling, spread, stretch
+from callsieve.training.studies.decay import (
+    area,
+    caught,
+    decay,
+    numbers_of,
+    origins,
+    part,
+    period_of,
+    picture,
+    rolling,
+    spread,
+    stretch,
+)
 from tests.support import small_bundle as small
 
 pytestmark = pytest.mark.system
@@ -96,7 +107,7 @@ def test_too_few_days_or_periods_are_refused(dataset, tmp_path, train_days, peri
 # Rolling origins
 
 
-@pytest.mark.source("L4", by="training/studies/rolling.py")
+@pytest.mark.source("L4", by="training/studies/decay.py")
 @given(st.integers(0, 2**41), st.integers(20, 90), st.integers(3, 5), st.integers(1, 4), st.integers(0, DAY - 1))
 def test_origins_are_equally_long_and_reach_the_end(first, days, count, step, rest):
     last = first + (days - 1) * DAY + rest
@@ -139,7 +150,7 @@ def test_the_spread_agrees_with_a_computation_by_hand():
     assert spread([2.0])["sd"] is None
 
 
-@pytest.mark.source("L4", by="training/studies/rolling.py")
+@pytest.mark.source("L4", by="training/studies/decay.py")
 def test_three_trainings_are_recorded_and_counted_as_looks(dataset, tmp_path):
     ledger = Ledger(tmp_path / "audit", small.KEY, shipped_gates())
     quick = Settings(threads=1, seed=5, parameters={"rounds": 10})

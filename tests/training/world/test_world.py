@@ -171,7 +171,7 @@ def test_nuisance_blocks_are_mostly_separate(town):
     assert len(innocent) > 100
 
 
-@pytest.mark.source("L3", by="training/world/callers/pools.py")
+@pytest.mark.source("L3", by="training/world/callers/outfits.py")
 def test_campaigns_rotate_their_numbers(town):
     """TouchPal, 2016: a nuisance number lives 6.6 days; the world's edges cut some lives short."""
     numbers = town.numbers

@@ -1,7 +1,8 @@
 """Verifies the audit log, and MLflow and a run's folder against it; reports every fault with its place.
 
 People open the copies of artifacts in a run's folder, and scorers load its bundle, while MLflow keeps its own
-artifacts. Files beside the folders of artifacts are not compared.
+artifacts. Files beside the folders of artifacts are not compared. Declarations and steps of complaints in the folder
+are compared with their entries.
 """
 
 from __future__ import annotations
@@ -10,21 +11,25 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from callsieve.features.files.atomic import sha256
 from callsieve.features.files.progress import Progress, silent, steps
 from callsieve.serving.bundle.signing import AUDIT, SIGNER, SIGNING_KEY, key_id, read_public_key, read_signing_key
+from callsieve.serving.custody import purposes
 from callsieve.training.language import gettext, phrase
 from callsieve.training.oversight.log import audit_log
 from callsieve.training.oversight.log.audit_log import HEAD, PUBLIC_KEY
+from callsieve.training.oversight.log.folder_log import COMPLAINT, STEPS_FILE
 from callsieve.training.oversight.log.payload_types import RunPayload
 
 from .anchors import Anchors, anchor, witness_faults
-from .content import Fault, entry_place, read_content
-from .custody_check import declaration_faults, step_faults
+from .content import Content, Fault, entry_place, read_content
 from .entry_check import move_faults, run_faults
 from .log_check import date_faults, file_faults, head_faults, missing, order_faults, read_heads, read_lines, root_faults
 from .mlflow_check import differences, is_missing, store_faults
@@ -36,6 +41,7 @@ ELSEWHERE = {  # artifacts whose copy has another name
     f"record/{SIGNER}": SIGNER,
     "model/bundle.provenance.json": "bundle.provenance.json",
 }
+_STEP = ("complaint", "status", "note", "entered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,3 +207,41 @@ def copies_of(artifacts: Mapping[str, str]) -> dict[str, str]:
     paths = {path.removeprefix("model/") if path.startswith("model/bundle/") else path: path for path in artifacts}
     copies = {name: artifacts[path] for name, path in paths.items() if name.partition("/")[0] in FOLDERS}
     return copies | {name: artifacts[path] for path, name in ELSEWHERE.items() if path in artifacts}
+
+
+def declaration_faults(folder: Path, content: Content) -> list[Fault]:
+    """Returns a fault if the declaration of a folder is not the newest one in its log; none if the log has none."""
+    if not content.declarations:
+        return []
+    index, newest = max(content.declarations.items())
+    try:
+        present = purposes.declared_content(folder)
+    except ValueError:
+        present = {}
+    if present == newest["declaration"]:
+        return []
+    entry = entry_place(index)
+    what = gettext("differs from the declaration in %(entry)s: it was changed without an entry", entry=entry)
+    return [Fault(purposes.FILE, what)]
+
+
+def step_faults(folder: Path, content: Content) -> list[Fault]:
+    """Returns a fault for each step of a complaint without an entry that has the same complaint, note and moment.
+
+    As many steps may be without an entry as entries of steps were erased.
+    """
+    path = folder / STEPS_FILE
+    rows = pq.read_table(path, columns=list(_STEP)).to_pylist() if path.is_file() else []
+    entered = [tuple(payload[name] for name in _STEP) for payload in content.steps.values()]
+    unknown = [row for row in rows if (*[row[name] for name in _STEP[:3]], _ms(row)) not in entered]
+    erased = sum(entry.kind == COMPLAINT and entry.index in content.erased for entry in content.entries)
+    if len(unknown) <= erased:
+        return []
+    what = gettext("has no entry: it was added or changed")
+    return [Fault(f"{STEPS_FILE}, {row['complaint']}, {row['status']}", what) for row in unknown]
+
+
+def _ms(row: dict[str, Any]) -> int:
+    """Returns the moment of a step in Unix ms."""
+    moment: datetime = row["entered"]
+    return round(moment.timestamp() * 1000)

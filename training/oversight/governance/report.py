@@ -1,7 +1,8 @@
 """The governance report: calls by connecting party, trunk, industry and regulator, as disclosure-controlled counts.
 
 Every figure of the report is a rounded cell count that passes the disclosure control of `disclosure.py`. The league
-tables (通报) rank operators, industries and areas by complaints per hundred thousand calls.
+tables (通报) rank operators, industries and areas by complaints per hundred thousand calls. Counts of
+earlier reports, without tokens, give the comparison with the period and the year before (环比, 同比).
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.dates import EPOCH, parse_day
 from callsieve.features.files.progress import Progress
+from callsieve.features.keys.tokens import is_token
+from callsieve.features.reading.call_files import write_table
 from callsieve.serving.custody.purposes import is_simulated
 
 from .complaint_counts import complaint_cells, groups_with_shared_callees
 from .disclosure import BASE, LEAST, Cell, Count, Partition, protect
 from .parties import UNCLASSIFIED, Column, ReportData, columns, dictionary, in_force, party_names, read_report_data
-from .past_counts import compare
 
 if TYPE_CHECKING:
     from .report_page import LeagueRow, ReportFigures, ReportRow
+
 
 MAX_ROWS = 40
 """Maximum rows of a table; the rows with the fewest calls are left out."""
@@ -56,6 +61,12 @@ LEAGUES = {"operator": "complaints_operator", "industry": "complaints_category",
 """The league tables: the table of calls and the table of complaints behind each."""
 PER = 100_000
 OTHERS = "others"  # the contents of a row beside its commonest one
+LEFT_OUT = frozenset(("trunk", "unregistered_bulk", "unlicensed", "victims_in_common", "preferences", "refusals"))
+_SCHEMA = pa.schema(
+    {**dict.fromkeys(("period", "table", "row"), pa.string()), "records": pa.int64()}.items(),
+)
+_Counts = dict[tuple[str, str, str], int]
+Tables = Mapping[str, Sequence["ReportRow"]]
 
 
 def period_of(first: int, last: int) -> str:
@@ -102,8 +113,7 @@ def write_report(
     Raises:
         ValueError: if there are no calls in the period, or every cell is below the minimum.
     """
-    from .report_page import write_cells, write_page
-    from .report_tables import write_tables
+    from .report_page import write_cells, write_page, write_tables
 
     progress("read", 0.1)
     source = read_report_data(data, verdicts, bundle)
@@ -350,3 +360,55 @@ def _ranks(rates: Sequence[float | None]) -> list[int | None]:
 
 def _rate(complaints: int | None, calls: int | None) -> float | None:
     return None if complaints is None or not calls else round(PER * complaints / calls, 1)
+
+
+def year_before(period: str) -> str:
+    """Returns the period of the same dates one year earlier.
+
+    >>> year_before("2028-02-29/2028-03-31")
+    '2027-02-28/2027-03-31'
+    """
+    days = [date.fromisoformat(day) for day in period.split("/")]
+    return "/".join(
+        day.replace(year=day.year - 1, day=28 if (day.month, day.day) == (2, 29) else day.day).isoformat()
+        for day in days
+    )
+
+
+def compare(tables: Tables, names: Mapping[str, str], now: str, before: str, path: Path) -> None:
+    """Fills the rows of a report with the counts of earlier reports, in place; then adds its counts to the file.
+
+    A count of the period before that the calls themselves give is not replaced.
+
+    Args:
+        names: names of operators by token.
+        path: Parquet file; a new one if it does not exist.
+    Raises:
+        ValueError: if the file is no file of counts.
+    """
+    counts, earlier = _read(path), year_before(now)
+    own: _Counts = {}
+    for table, rows in tables.items():
+        for row in rows if table not in LEFT_OUT else ():
+            name = names.get(row["row"], row["row"])
+            if is_token(name):
+                continue
+            if row["before"] is None:
+                row["before"] = counts.get((before, table, name))
+            row["year_before"] = counts.get((earlier, table, name))
+            own[now, table, name] = row["calls"]
+    rest = {key: count for key, count in counts.items() if key[0] != now}
+    lines = [(*key, count) for key, count in sorted((rest | own).items())]
+    write_table(pa.table([list(column) for column in zip(*lines, strict=True)], schema=_SCHEMA), path)
+
+
+def _read(path: Path) -> _Counts:
+    if not path.exists():
+        return {}
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError):
+        raise ValueError(f"{path.name}: broken Parquet file") from None
+    if not table.schema.equals(_SCHEMA):
+        raise ValueError(f"{path.name}: expected the counts of earlier reports, as govern report --past writes them")
+    return {(row["period"], row["table"], row["row"]): row["records"] for row in table.to_pylist()}

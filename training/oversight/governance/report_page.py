@@ -1,4 +1,4 @@
-"""The governance report as one HTML page that needs no network, and as a table (Parquet)."""
+"""The governance report as one HTML page that needs no network, and as tables (Parquet, CSV)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.reading.call_files import write_table
 from callsieve.training.language import current_language, day, gettext, words
+from callsieve.training.reports.csv_tables import write_rows
 from callsieve.training.reports.drawing import BLUE, GREY, RC, VERMILLION, Picture, blank, legend, named_rows, svg
 from callsieve.training.reports.run_page import environment, render
 
@@ -28,6 +29,8 @@ LOG_FROM = 20
 """A picture of calls has a logarithmic axis if its longest bar is more than so many times its shortest."""
 NOT_SHOWN = "–"
 WORDS = {"all": "all calls", "95_call_centre": "95, call centres", "95_service": "95, service numbers"}
+Rows = Sequence[Mapping[str, object]]
+REGULATED = ("regulator", "complaints_regulator")  # tables whose rows are keys of `regulators.toml`
 
 
 class ReportRow(TypedDict):
@@ -222,3 +225,38 @@ def _accepted(rows: Sequence[ReportRow], narrow: bool) -> Figure:
     named_rows(ax, [named(row["row"], {}) for row in rows])
     legend(ax)
     return figure
+
+
+def write_tables(figures: ReportFigures, out: Path) -> None:
+    """Writes each table as a CSV file in the folder `tables`, in the language in force.
+
+    A byte order mark tells a spreadsheet that the file is UTF-8; without it, Chinese names are unreadable there.
+    """
+    (out / "tables").mkdir()
+    for name, rows in flat_tables(figures).items():
+        write_rows(out / "tables" / f"{name}.csv", rows, encoding="utf-8-sig")
+
+
+def flat_tables(figures: ReportFigures) -> dict[str, Rows]:
+    """Returns each table and league table of a report as rows of plain values, by name."""
+    names = figures["names"]
+    offices = {row: texts[current_language()] for row, texts in regulators().regulators.items()}
+    tables: dict[str, Rows] = {}
+    for name, rows in figures["tables"].items():
+        labels = offices if name in REGULATED else {}
+        tables[name] = [_flat(row, labels.get(row["row"]) or named(row["row"], names)) for row in rows]
+    for name, league in figures["leagues"].items():
+        tables[f"league_{name}"] = [{"row": row["row"], "name": named(row["row"], names), **row} for row in league]
+    return tables
+
+
+def _flat(row: ReportRow, label: str) -> dict[str, object]:
+    flat: dict[str, object] = {"row": row["row"], "name": label, "calls": row["calls"]}
+    flat |= {"before": row["before"], "year_before": row["year_before"]}
+    flat |= {f"{kind}s_at_least": count for kind, count in row["people"].items()}
+    for split, parts in row["splits"].items():
+        if split == "content":  # the commonest content and all others: its name differs from row to row
+            flat["content"], flat["content.calls"] = next(iter(parts.items()))
+        else:
+            flat |= {f"{split}.{part}": count for part, count in parts.items()}
+    return flat

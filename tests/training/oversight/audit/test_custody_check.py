@@ -63,7 +63,7 @@ MANIPULATIONS = {
 }
 
 
-@pytest.mark.source("L42", by="training/oversight/audit/custody_check.py")
+@pytest.mark.source("L42", by="training/oversight/audit/verify.py")
 @pytest.mark.parametrize("name", MANIPULATIONS)
 def test_a_change_without_an_entry_is_named(folder, verify, run_command, name):
     assert verify(folder)[0] == 0

@@ -15,7 +15,7 @@ from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.governance import rectification
 from callsieve.training.oversight.governance.rectification import rectifications
 from callsieve.training.oversight.governance.report import write_report
-from callsieve.training.oversight.governance.report_tables import flat_tables
+from callsieve.training.oversight.governance.report_page import flat_tables
 from callsieve.training.oversight.log.audit_log import payloads
 from tests.support import real_bundle
 from tests.support.simulated import mark_simulated
@@ -92,7 +92,7 @@ def test_a_regulator_has_its_name_in_the_tables():
     assert [tables[name][0]["name"] for name in ("regulator", "industry")] == ["国家卫生健康委员会", "医疗保健"]
 
 
-@pytest.mark.source("P10", by="training/oversight/governance/past_counts.py")
+@pytest.mark.source("P10", by="training/oversight/governance/report.py")
 def test_a_month_is_compared_with_the_month_and_the_year_before(office):
     folder, figures = office
     assert (figures["now"], figures["before"]) == ("2026-03-01/2026-04-01", "2026-02-01/2026-03-01")
