@@ -54,7 +54,7 @@ from .output_keys import callee_keys_or_temporary
 from .own_column_join import own_values, read_own_columns
 from .register_files import read_registers
 from .shard_scoring import VERDICTS, Job, score_shard, shift_of_file
-from .table_rules import rules_met, with_preferences
+from .table_rules import rules_met, with_flags, with_preferences
 from .verdict_file import CopiedColumns, check_copied, write_verdicts
 
 MEMORY = 1 << 30  # bytes that shards are planned for; the whole program took 1.2 GiB for 1.5 million calls
@@ -192,7 +192,7 @@ def score_vectors(scorer: Scorer, calls: pa.Table, rows: Array, threads: int) ->
     feed = scorer.feed_for(scorer.policy.feed or feed_of_table(calls))
     shift = scorer.shift_of(rows, covered, feed)
     scores = scorer.score_table(rows, rule_bits, covered=covered, feed=feed, shift=shift, threads=threads)
-    return with_preferences(scorer, calls, rows, scores, covered)
+    return with_flags(scorer, calls, rows, with_preferences(scorer, calls, rows, scores, covered), covered)
 
 
 def rows_with_history(calls: pa.Table, days: int) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
@@ -28,17 +28,18 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
 from .own_column_join import own_values
-from .table_rules import rules_met, with_preferences
+from .table_rules import rules_met, with_flags, with_preferences
 from .verdict_file import verdict_details
 
 BLOCK_ROWS = 1 << 13  # calls that are scored at once: their vectors fit the cache
 VERDICTS = "verdicts"  # the files of this stage
 SHIFT = "shift.json"
+COLUMNS = ("raw", "score", "action", "band_action", "rule_bits")  # of `Scores`, a value a call
 # Calls whose callers show the score level of a file. A few busy callers decide it among fewer: the levels of seventh
 # parts of a network of 1.2 million calls lay between 3.8 and 5.0, that of all at 4.5.
 MEASURED_CALLS = 4_000_000
-ALONE = ("caller", "callee")  # the tokens that rules read
-JOINED = (*ALONE, "caller_block", "trunk", "device")  # those that registers are joined by
+ALONE = ("caller", "callee", "trunk")  # the tokens that rules read
+JOINED = (*ALONE, "caller_block", "device")  # those that registers are joined by
 EPOCHS = ("caller_epoch", "callee_epoch")
 CALLER_CLASS = NAMES.index("call_caller_class")
 
@@ -168,21 +169,26 @@ def score_rows(
     values = columns_of(job, calls, keyed)
     bits = rules_met(keyed, rule_columns(calls.vectors), scorer.registers, scorer.policy.terms)
     block = np.empty((BLOCK_ROWS, len(scorer.features)))
-    for begin in range(0, max(len(calls.rows), 1), BLOCK_ROWS):
-        part = slice(begin, begin + BLOCK_ROWS)
-        rows = values[0][part]
-        if len(values) > 1:
-            rows = np.concatenate([columns[part] for columns in values], axis=1, out=block[: len(rows)])
+
+    def blocks() -> Iterator[tuple[slice, Array, pa.Table]]:
+        for begin in range(0, max(len(calls.rows), 1), BLOCK_ROWS):
+            part = slice(begin, begin + BLOCK_ROWS)
+            rows = values[0][part]
+            if len(values) > 1:
+                rows = np.concatenate([columns[part] for columns in values], axis=1, out=block[: len(rows)])
+            yield part, rows, keyed.slice(begin, BLOCK_ROWS)
+
+    for part, rows, some in blocks():
         scores = scorer.score_table(rows, bits[part], covered=covered[part], feed=job.feed, shift=shift)
-        parts.append(with_preferences(scorer, keyed.slice(begin, BLOCK_ROWS), rows, scores, covered[part]))
+        parts.append(with_preferences(scorer, some, rows, scores, covered[part]))
         abstaining.update(filter(None, scorer.abstaining_strata(rows, job.feed)))
-        if job.details:
-            some = keyed.slice(begin, BLOCK_ROWS)
-            details.append(verdict_details(scorer, some, rows, parts[-1], covered[part], stale[part]))
-    columns = ("raw", "score", "action", "band_action", "rule_bits")
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+    scores = with_flags(scorer, keyed, calls.vectors, Scores(**joined, feed=job.feed, shift=shift), covered)
+    for part, rows, some in blocks() if job.details else ():
+        verdicts = replace(scores, **{name: getattr(scores, name)[part] for name in COLUMNS})
+        details.append(verdict_details(scorer, some, rows, verdicts, covered[part], stale[part]))
     explained = {name: pa.concat_arrays([part[name] for part in details]) for name in (details[0] if details else ())}
-    return Scores(**joined, feed=job.feed, shift=shift), abstaining, explained
+    return scores, abstaining, explained
 
 
 def verdict_counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:

@@ -10,14 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from callsieve.features.arrays import Array
+from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
 from callsieve.serving.rules.preferences import PREFERENCE_RULE, rejected_categories
 from callsieve.serving.rules.register_join import PART_ROWS, RegisterJoin
 from callsieve.serving.rules.register_lookup import Terms
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS, matching_bits, rule_names, table_actions
-from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, VECTOR_FEATURES, rule_input
+from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, VECTOR_FEATURES, RuleInput, rule_input
+from callsieve.serving.rules.rules import FLAGGED, RULE_BY_NAME
 from callsieve.serving.rules.strata import STRATA, strata_of
+from callsieve.serving.scorer.flags import Flags
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
@@ -75,6 +78,42 @@ def with_preferences(scorer: Scorer, calls: pa.Table, rows: Array, scores: Score
     ):
         if content is not None and rejected_categories(registers, callee, start, (content,)):
             rule_bits[place] |= BITS[PREFERENCE_RULE]
+    return replace(scores, rule_bits=rule_bits, action=table_actions(scorer.policy, scores.band_action, rule_bits))
+
+
+def with_flags(scorer: Scorer, calls: pa.Table, vectors: Array, scores: Scores, covered: Array) -> Scores:
+    """Adds the rule `flagged` to calls of numbers that were caught before, as the scorer does call by call.
+
+    Args:
+        calls: keyed calls, at least start, caller and trunk; all that these callers make, or flags are missing.
+        vectors: their vectors, with at least the catalogue's columns. `scores`: their scores.
+        covered: whether history reaches back far enough before each call for bands to apply; bool, shape (calls,).
+    """
+    bands = () if scores.shift.unlike else scorer.bands(scores.feed)
+    if not bands or not scorer.flags_numbers:
+        return scores
+    stratum, start, flags = strata_of(vectors), calls["start"].to_numpy(), Flags(scorer.policy.terms)
+    highest, lowest = (
+        np.array(thresholds)[stratum]
+        for thresholds in (
+            [bands[0].threshold_for(name) for name in STRATA],
+            [scorer.flag_threshold(name, scores.feed) for name in STRATA],
+        )
+    )
+    caught, reached = (covered & (scores.raw >= threshold) for threshold in (highest, lowest))
+    places = np.flatnonzero(reached)
+    places = places[np.argsort(start[places], kind="stable")]
+    callers, trunks = (calls[name].take(pa.array(places)).cast(pa.string()).to_pylist() for name in ("caller", "trunk"))
+    events = np.zeros(len(start))
+    events[places] = [
+        flags.events(caller, trunk, at, caught=is_caught)
+        for caller, trunk, at, is_caught in zip(
+            callers, trunks, start[places].tolist(), caught[places].tolist(), strict=True
+        )
+    ]
+    flagged = RuleInput(flag_events=events, caller_class=vectors[:, NAMES.index(VECTOR_FEATURES["caller_class"])])
+    is_flagged = np.asarray(RULE_BY_NAME[FLAGGED].when(flagged, scorer.policy.terms), dtype=bool)
+    rule_bits = np.where(is_flagged, scores.rule_bits | BITS[FLAGGED], scores.rule_bits)
     return replace(scores, rule_bits=rule_bits, action=table_actions(scorer.policy, scores.band_action, rule_bits))
 
 

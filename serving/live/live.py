@@ -30,6 +30,8 @@ from callsieve.features.intake.call_values import type_fault
 from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
 from callsieve.serving.bundle.level import Shift
+from callsieve.serving.scorer.flags import Flags
+from callsieve.serving.scorer.network_scores import NetworkScores
 from callsieve.serving.scorer.problems import ProblemLog
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import STATUSES, Status, band_conditions, message_of
@@ -252,6 +254,8 @@ class Live:
         """Forgets a number in memory; `forgetting.py` describes the disk, and what stays."""
         with self._lock:
             self.memory.history.forget(token)
+            if (scorer := self.scorers.scorer) is not None:
+                scorer.flags.release(token)
             recent = list(self._recent.values())
         # The search takes milliseconds, and calls continue during it.
         cases = [verdict.case for _, _, call, verdict in recent if token in (call.caller, call.callee)]
@@ -281,27 +285,28 @@ class Live:
         return self.verdicts.close() + self.memory.close()
 
     def _keep_scores(self) -> None:
-        """Writes the scores of the network, so that thresholds that follow from them hold after a restart."""
-        if (scorer := self.scorers.scorer) is None:
-            return
-        for feed, network in scorer.networks.items():
+        """Writes the scores of the network and the flags, so that thresholds that follow hold after a restart."""
+        for path, lasting in self._lasting().items():
             try:
-                write_atomic(self._scores_path(scorer, feed), network.to_bytes(), OWNER_ONLY)
+                write_atomic(path, lasting.to_bytes(), OWNER_ONLY)
             except OSError as error:
                 reason = error.strerror or type(error).__name__
-                _LOG.warning(
-                    "the scores of the network are not written (%s): strict thresholds after the start", reason
-                )
+                _LOG.warning("%s is not written (%s): strict thresholds after the start", path.name, reason)
 
     def _restore_scores(self) -> None:
-        if (scorer := self.scorers.scorer) is None:
-            return
-        for feed, network in scorer.networks.items():
+        for path, lasting in self._lasting().items():
             with suppress(OSError, ValueError):  # without the file the strictest thresholds apply for a while
-                network.restore(self._scores_path(scorer, feed).read_bytes())
+                lasting.restore(path.read_bytes())
 
-    def _scores_path(self, scorer: Scorer, feed: str) -> Path:
-        return self._folder / f"scores-{scorer.bundle.model_id}-{feed.replace(', ', '-').replace(' ', '_')}.bin"
+    def _lasting(self) -> dict[Path, NetworkScores | Flags]:
+        """Returns what the scorer learns as it serves, by the file for it. Flags outlive the model that raised them."""
+        if (scorer := self.scorers.scorer) is None:
+            return {}
+        networks = {
+            f"scores-{scorer.bundle.model_id}-{feed.replace(', ', '-').replace(' ', '_')}.bin": network
+            for feed, network in scorer.networks.items()
+        }
+        return {self._folder / name: lasting for name, lasting in (networks | {"flags.bin": scorer.flags}).items()}
 
     def _score(self, call: Call) -> Verdict:
         try:

@@ -154,6 +154,8 @@ class Swap:
                     scorer.check(self._history)
                 if self._scorer is not None and scorer.bundle.model_id == self._scorer.bundle.model_id:
                     scorer.networks = self._scorer.networks  # the same model of the same network
+                if self._scorer is not None:
+                    scorer.flags = self._scorer.flags
                 bundle = scorer.bundle
                 for model in (bundle.model, bundle.second, bundle.content, bundle.mode):
                     if model is not None:

@@ -51,6 +51,8 @@ class RuleInput:
         own_number: 1 if the caller shows the called number itself, else 0.
         unwanted: 1 if the content model is sure that the called person rejects this kind of call
             (`preferences.py`). It is set later than the other fields, after a call has reached a band.
+        flag_events: earlier calls of the caller that flag it (`scorer/flags.py`). It is set after a call has reached
+            the threshold of flagged numbers.
         campaign: the caller's number is in the outbound register.
         marketing, hour_from, hour_to: the campaign's business needs consent; the campaign's registered hours.
         consent: the called person consented to calls of the campaign's principal.
@@ -82,6 +84,7 @@ class RuleInput:
     callee_callers_1h: Any = math.nan
     own_number: Any = math.nan
     unwanted: Any = math.nan
+    flag_events: Any = math.nan
     campaign: Any = math.nan
     hour_from: Any = math.nan
     hour_to: Any = math.nan

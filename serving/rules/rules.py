@@ -23,6 +23,7 @@ PROTECTED = ("emergency", "public_service")
 DOMESTIC = tuple(name for name in NUMBER_CLASSES if name not in ("foreign", "irregular", "withheld", "unknown"))
 NO_CALLER = ("irregular", "106", "800")  # never valid for a caller: no number, a text-message port, a toll-free number
 PERSONAL = ("mobile", "resale")
+FLAGGED = "flagged"
 KNOWN = frozenset(("called_first", "long_talks"))  # guards: the called person knows the caller
 _OF_HISTORY = KNOWN | {"repeated_caller"}  # guards that depend on the history
 # The evidence of a rule: facts of the network, a register, the behaviour of the number, or a model's prediction. A
@@ -290,6 +291,12 @@ RULES: tuple[Rule, ...] = (
         "against_predicted_preference", PREDICTED, lambda call, _: call.unwanted == 1, "", "", "preferences",
         "The call looks like one of a kind that the called person told the operator is not wanted.",
         "该来电疑似被叫用户已设置不接听的类别。",
+    ),
+    Rule(
+        FLAGGED, PREDICTED, lambda call, _: (call.flag_events >= 1) & _among(call.caller_class, _SHOWN),
+        "flag_events", "", "",
+        "This number is flagged: {value} of its earlier calls looked like nuisance calls.",
+        "该号码已被标记：此前有{value}次来电疑似骚扰电话。",
     ),
 )  # fmt: skip
 RULE_BY_NAME = {rule.name: rule for rule in RULES}

@@ -32,6 +32,7 @@ from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_input import RuleInput, rule_input
 from callsieve.serving.rules.rules import (
     BEHAVIOUR,
+    FLAGGED,
     PREDICTED,
     RULE_BY_NAME,
     Fact,
@@ -59,9 +60,9 @@ if TYPE_CHECKING:
 class Scorer(ServedModel):
     """A verified bundle and a policy, ready to score calls. A new model needs a new scorer.
 
-    Nothing but `problems` and `networks` ever changes, so threads may share a scorer. A `History` is not safe to share:
-    each thread needs its own, or a lock around `score` and `observe`. Call `check` once with the history that calls
-    will use.
+    Nothing but `problems`, `networks` and `flags` ever changes, so threads may share a scorer. A `History` is not safe
+    to share: each thread needs its own, or a lock around `score` and `observe`. Call `check` once with the history that
+    calls will use.
 
     Attributes:
         history_features: the features that `History` computes: all but own columns. Pass them to `History`.
@@ -220,6 +221,7 @@ class Scorer(ServedModel):
                 vector,
                 call.start,
                 facts,
+                call=call,
                 case=case,
                 explain=explain,
                 reasons=reasons,
@@ -401,6 +403,7 @@ class Scorer(ServedModel):
         start: int,
         facts: tuple[Fact, ...],
         *,
+        call: KeyedCall | None = None,
         case: str,
         explain: bool,
         reasons: bool,
@@ -414,6 +417,7 @@ class Scorer(ServedModel):
 
         Args:
             start: start of the call, Unix ms.
+            call: the call whose number may be flagged; None if `facts` says so.
             explain: whether to give reasons for every action, "pass" included.
             reasons: whether to give reasons at all.
             feed: the feed of the records.
@@ -438,6 +442,10 @@ class Scorer(ServedModel):
         raw -= shift.amount
         stratum, bands = stratum_of(vector), () if shift.unlike else self.bands(feed)
         by_band, band = ("pass", "") if filling or behind else band_action(policy, bands, raw, stratum)
+        if band and call is not None and self.flags_numbers and raw >= self.flag_threshold(stratum, feed):
+            events = self.flags.events(call.caller, call.trunk, start, caught=band == bands[0].name)
+            flagged = RuleInput(flag_events=float(events), caller_class=float(call.caller_class))
+            facts += collect_facts(flagged, policy.terms, None, (RULE_BY_NAME[FLAGGED],))
         status, message = status_of_score(
             stale=start > self.valid_until_ms,
             behind=behind,

@@ -13,8 +13,10 @@ from callsieve.features.catalogue import BY_NAME, vector_columns
 from callsieve.features.online.feeds import FEEDS, NO_ROUTES, UNKNOWN_FEED, feed_lacking, lacks_of
 from callsieve.serving.rules.policy import Policy, band_action
 from callsieve.serving.rules.preferences import confident_class
+from callsieve.serving.rules.rules import FLAGGED
 from callsieve.serving.rules.strata import STRATA, strata_of
 
+from .flags import Flags
 from .network_scores import NetworkScores
 from .problems import ProblemLog
 
@@ -34,6 +36,8 @@ class ServedModel:
         valid_until_ms: end of the model's validity, Unix ms.
         problems: counts the calls with the status "wrong_input" or "fault", and logs each at most once a minute.
         model_input: takes the columns from a vector that the models take.
+        flags: the numbers whose calls reached the highest band, for the rule `flagged`.
+        flags_numbers: whether the policy acts on this rule; otherwise no number is flagged.
         networks: by feed, a sample of the scores so far. Thresholds that are distances from the score level of a
             network follow from it. It is empty for a model with fixed thresholds.
     """
@@ -65,11 +69,20 @@ class ServedModel:
         self.valid_until_ms = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
         self.model_input = ModelInput(bundle, self.features)
         self._bands = {bundle.feed: bundle.thresholds, **bundle.feeds}
+        self.flags, self.flags_numbers = Flags(policy.terms), policy.of_rule(FLAGGED) != "pass"
         self.networks = {feed: NetworkScores(level) for feed, level in bundle.levels.items()}
 
     def bands(self, feed: str) -> tuple[Band, ...]:
         """Returns the bands on a feed, from the highest threshold to the lowest; none if the bundle has none for it."""
         return self._bands.get(feed, ())
+
+    def flag_threshold(self, stratum: str, feed: str) -> float:
+        """Returns the lowest raw score at which the rule `flagged` holds; infinity where the highest band abstains."""
+        bands = self.bands(feed)
+        high = bands[0].threshold_for(stratum) if bands else math.inf
+        if math.isinf(high):
+            return high
+        return high - self.policy.terms.flag_reach * (high - bands[-1].threshold_for(stratum))
 
     def feed_fault(self, feed: str) -> str:
         """Returns that no band applies on a feed, and the feeds that have bands, in one line; "" if some apply."""

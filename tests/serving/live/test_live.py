@@ -34,6 +34,7 @@ from callsieve.serving.live.live import COUNTERS, FutureEventError
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, unlock_folder
 from callsieve.serving.live.verdict_log import explain_record, verdict_record
+from callsieve.serving.scorer.flags import Flags
 from callsieve.serving.scorer.network_scores import NetworkScores
 from callsieve.serving.scorer.verdict import case_id
 from tests.support import live_states, real_bundle
@@ -131,7 +132,7 @@ def test_a_snapshot_replaces_events(swap, calls, tmp_path):
     live.close()
     assert live.memory.saved == [1, 0]
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["calls-00000002.log", "cases-00000001.log", "lock", "state-00000002.snapshot"]
+    assert names == ["calls-00000002.log", "cases-00000001.log", "flags.bin", "lock", "state-00000002.snapshot"]
     again = begin(swap, folder)
     assert again.memory.refusal is None
     assert again.memory.restored.lines == len(timeline) - 250
@@ -697,17 +698,22 @@ def test_a_copy_of_the_folder_of_a_running_process_can_be_restored(start, calls,
     assert again.memory.restored.lines == 150
 
 
-def test_the_scores_of_a_network_hold_after_a_restart_and_a_reload(swap, bundle_folder, tmp_path, monkeypatch):
+def test_scores_of_a_network_and_flags_hold_after_a_restart_and_a_reload(swap, bundle_folder, tmp_path, monkeypatch):
     """Without them the strictest thresholds would apply until thousands of calls are scored again."""
     level = Level(0.0, 9.0)
     swap.scorer.networks = {"complete": NetworkScores(level)}
     for number in range(4_000):
         swap.scorer.networks["complete"].add(number, 6.0 if number % 10 == 0 else -5.0)
     before = swap.scorer.networks["complete"]
+    flags, terms = swap.scorer.flags, swap.scorer.policy.terms
+    for at in range(int(terms.flag_calls)):
+        flags.events("e1.a", None, at + 1, caught=True)
     first = begin(swap, tmp_path / "state")
     first.close()
     swap.load(bundle_folder)
     assert swap.scorer.networks["complete"] is before  # the same model
+    assert swap.scorer.flags is flags
+    swap.scorer.flags = Flags(terms)
     swap.scorer.networks = {"complete": NetworkScores(level)}
     with monkeypatch.context() as patch, pytest.raises(ValueError, match="no fit"):
         patch.setattr(swap, "require_fit", raising(ValueError("no fit")))
@@ -715,6 +721,9 @@ def test_the_scores_of_a_network_hold_after_a_restart_and_a_reload(swap, bundle_
     swap.scorer.networks = {"complete": NetworkScores(level)}
     second = begin(swap, tmp_path / "state")
     again = swap.scorer.networks["complete"]
+    assert swap.scorer.flags.events("e1.a", None, 300, caught=False) == terms.flag_calls
+    second.forget("e1.a")
+    assert swap.scorer.flags.events("e1.a", None, 300, caught=False) == 0
     second.close()
     assert again.shift == before.shift and again.shift.amount == -3.0
     assert again.to_bytes() == before.to_bytes()

@@ -117,6 +117,7 @@ HITS = {
     "repeated_caller": [{"pair_calls_1h": 2.0}, {"pair_calls_1h": 29.0, "caller_class": kind("unknown")}],
     "trusted_caller": [{"caller_trusted": 1.0}, {"caller_trusted": 1.0, "attestation": NAN, "presented_differs": NAN}],
     "against_predicted_preference": [{"unwanted": 1.0}],
+    "flagged": [{"flag_events": 10.0}],
 }
 NO_HITS = [
     {"attestation": float(ATTESTATIONS.index("none"))},
@@ -190,10 +191,10 @@ def test_table_bits_equal_the_rules_of_single_calls(drawn):
         matrix[:, place] = [getattr(situation, name) for situation in drawn]
     calls = rule_input(rule_columns(matrix), np.array([situation.own_number for situation in drawn]))
     for field in dataclasses.fields(RuleInput):
-        if field.name not in (*dict(VECTOR_COLUMNS), "own_number", "unwanted", "rows"):
+        if field.name not in (*dict(VECTOR_COLUMNS), "own_number", "unwanted", "flag_events", "rows"):
             setattr(calls, field.name, np.array([getattr(situation, field.name) for situation in drawn]))
     table_bits = matching_bits(calls, TERMS)
-    # Predicted preferences are added to a table separately, see `test_preferences.py`.
+    # Predictions are added to a table separately, see `test_preferences.py` and `test_flags.py`.
     assert [rule_names(bits) for bits in table_bits.tolist()] == [
         tuple(rule.name for rule in matching_rules(situation, TERMS) if rule.kind != PREDICTED) for situation in drawn
     ]
