@@ -154,7 +154,10 @@ class ScoreOptions:
     registers: RegisterFolder = None
     history: Annotated[
         Path | None,
-        typer.Option("--history", help="File of the same layout with the days before; its calls are not scored."),
+        typer.Option(
+            "--history",
+            help="File of the same layout with the days before; its calls are not scored and flag no number.",
+        ),
     ] = None
     keep: Keep = None
     threads: Threads = 0

@@ -125,7 +125,7 @@ def test_a_folder_serves_only_the_declared_purposes(folder, world_folder, tmp_pa
             read_dataset(folder)
     with pytest.raises(ValueError, match="purpose must be one of"):
         require_purpose(folder, "curiosity")
-    with pytest.raises(ValueError, match="got 'curiosity'"):
+    with pytest.raises(ValueError, match="'curiosity'"):
         declare(tmp_path, "a", "b", ["curiosity"], "2999-12-31")
 
 
