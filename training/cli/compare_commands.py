@@ -74,7 +74,7 @@ def compare(
 ) -> Result:
     """Compare two runs on the test calls that they share: which catches more, with an interval, and which callers.
 
-    Both runs must have read the same data. Runs with the same --judge-seed have the same test calls.
+    Both runs must have read the same data. Runs with the same --seed have the same test calls.
 
     Next: callsieve model promote.
 

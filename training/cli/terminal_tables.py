@@ -363,7 +363,7 @@ def run_comparison(result: RunComparison) -> None:
     show_rows(title, named(shares, "share"))
     alone = result["judged_by_one"]
     if any(alone):
-        say(f"{alone[0]:,} and {alone[1]:,} test calls of one run only; trainings with one --judge-seed share them all")
+        say(f"{alone[0]:,} and {alone[1]:,} test calls of one run only; trainings with one --seed share them all")
     flagged = [row for row in result["slices"] if row["first"] + row["second"]]
     show_rows("flagged calls by kind of caller, each run at its own threshold", flagged)
     show_rows("callers on which they differ most", result["callers"])

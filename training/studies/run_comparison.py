@@ -118,7 +118,7 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     if not pair.nuisance.any():
         raise ValueError(
             f"compare: the runs share {len(pair.nuisance):,} test calls, of {len(judged[0].row):,} and "
-            f"{len(judged[1].row):,}, and none of them is nuisance; train both with one --judge-seed"
+            f"{len(judged[1].row):,}, and none of them is nuisance; train both with one --seed"
         )
     seed, benign = settings[0].judging_seed, ~pair.nuisance
     at_target = shares(pair.at_target, pair.nuisance, pair.caller, seed)

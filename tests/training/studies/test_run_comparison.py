@@ -145,7 +145,7 @@ def test_runs_that_cannot_be_compared_say_why(tmp_path):
     first = run_folder(tmp_path / "first", calls)
     with pytest.raises(ValueError, match="the runs read other data, calls; train both on the same folders"):
         compare_runs(first, run_folder(tmp_path / "data", calls, data="bb"))
-    with pytest.raises(ValueError, match=r"compare: the runs share 0 test calls, of 100 and 100.*one --judge-seed"):
+    with pytest.raises(ValueError, match=r"compare: the runs share 0 test calls, of 100 and 100.*one --seed"):
         compare_runs(first, run_folder(tmp_path / "seed", other))
     with pytest.raises(ValueError, match=r"settings\.json: expected the record of a run: it is missing$"):
         compare_runs(first, tmp_path / "none")
