@@ -35,9 +35,6 @@ def language(name: str) -> Iterator[None]:
     >>> with language("zh"):
     ...     gettext("not measured")
     '未测'
-
-    Raises:
-        ValueError: for a language other than LANGUAGES.
     """
     if name not in LANGUAGES:
         raise ValueError(f"language: expected one of {', '.join(LANGUAGES)}, got {name!r}")
@@ -73,12 +70,7 @@ def message(text: str) -> str:
 
 
 def gettext(text: str, **values: object) -> str:
-    """Returns the text in the language in force.
-
-    Args:
-        text: a literal, so that the catalogue's test finds it; `%(name)s` stands for a value, `%%` for a percent sign.
-        values: by the name of their placeholder.
-    """
+    """Returns the text in the language in force."""
     return message(text) % values
 
 

@@ -88,10 +88,6 @@ def preflight(sources: Sequence[Source], settings: Settings) -> Preflight:
     """Counts what a training on these folders would learn from, choose thresholds on and certify on.
 
     Reads the folders one by one, and computes no vectors.
-
-    Raises:
-        ValueError: in one line, if a folder cannot be read, has too few days, or has no fitting label; or if a name of
-            the settings is not that of a feature.
     """
     feature_columns(settings.features)
     learning = sum(source.role != "certify" for source in sources)
@@ -139,11 +135,7 @@ def preflight(sources: Sequence[Source], settings: Settings) -> Preflight:
 
 
 def too_small(folds: Mapping[str, FoldCounts], largest_group: float, needed: int) -> list[str]:
-    """Returns a sentence for each fold and kind with too few groups: the counts, and what to do.
-
-    Args:
-        needed: nuisance groups that the train fold needs.
-    """
+    """Returns a sentence for each fold and kind with too few groups: the counts, and what to do."""
     sentences = []
     for fold, counts in folds.items():
         for kind, fewest in FEWEST[fold].items():
@@ -175,19 +167,16 @@ def _days(start: Array) -> int:
 
 
 def _largest_share(folds: CallFolds) -> float:
-    """Returns the share of the callers that are in the largest group."""
     group = folds.group[np.unique(folds.caller, return_index=True)[1]]
     return float(np.bincount(group).max() / len(group))
 
 
 def _training(dataset: Dataset, settings: Settings, folds: CallFolds, learning: int) -> tuple[Array, Array]:
-    """Returns the places of the training rows of the complete feed, and whether each is labelled nuisance."""
     rows, labels = training_rows_by_feed(dataset, replace(settings, poorer_feeds=False), folds, learning)[COMPLETE]
     return rows, labels["nuisance"].to_numpy(dtype=bool)
 
 
 def _add(counts: FoldCounts, folds: CallFolds, rows: Array, nuisance: Array) -> None:
-    """Adds labelled calls of a folder to the counts of a fold."""
     counts["days"] += _days(folds.start[rows])
     for kind, chosen in ((counts["innocent"], rows[~nuisance]), (counts["nuisance"], rows[nuisance])):
         kind["calls"] += len(chosen)

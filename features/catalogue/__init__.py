@@ -38,11 +38,7 @@ def own_columns(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def select_features(names: tuple[str, ...]) -> tuple[Feature, ...]:
-    """Returns the features with these names, in catalogue order.
-
-    Raises:
-        ValueError: if a name is not in the catalogue.
-    """
+    """Returns the features with these names, in catalogue order."""
     unknown = [name for name in names if name not in BY_NAME]
     if unknown:
         raise ValueError(f"features: expected names of the catalogue, got {', '.join(map(str, unknown))}")

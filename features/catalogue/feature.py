@@ -207,5 +207,4 @@ class Feature:
 
 @cache
 def _terms(formula: str) -> dict[str, str]:
-    """Returns the functions that a formula calls, with their meanings."""
     return {name: meaning for name, meaning in FUNCTION_MEANINGS.items() if name + "(" in formula}

@@ -128,7 +128,6 @@ def version() -> str:
 
 
 def _namespace(modules: tuple[ModuleType, ...], supplied: Mapping[str, object], source: str) -> dict[str, object]:
-    """Returns the functions of the modules in one namespace with the supplied values and the generated functions."""
     namespace: dict[str, object] = {"__name__": __name__, "nan": math.nan}
     for part in modules:
         namespace |= {name: value for name, value in vars(part).items() if _is_member(name, value, part)}
@@ -141,7 +140,6 @@ def _namespace(modules: tuple[ModuleType, ...], supplied: Mapping[str, object], 
 
 
 def _is_member(name: str, value: Any, module: ModuleType) -> bool:
-    """Returns whether a module contributes a name: functions only where defined, as modules override imported ones."""
     if isinstance(value, FunctionType):
         return value.__module__ == module.__name__
     return not name.startswith("__")

@@ -162,15 +162,7 @@ class Writer:
     def export(
         self, label: str, part: Part, name: str, expressions: dict[str, tuple[str, str]], memory: str = "Memory"
     ) -> None:
-        """Exports a function.
-
-        Args:
-            label: exported name.
-            part, name: the function.
-            expressions: C expression and type of each argument. An argument whose expression is its own name is a
-                parameter of the exported function.
-            memory: struct type of the first parameter.
-        """
+        """Exports a function."""
         names = [argument.arg for argument in part.functions[name].args.args]
         function, kind = self.function(part, name, tuple(expressions[argument_name][1] for argument_name in names))
         heads = {

@@ -84,11 +84,7 @@ class Library:
     """The loaded library."""
 
     def __init__(self, path: Path) -> None:
-        """Loads the library.
-
-        Raises:
-            OSError, ValueError: if the file is not such a library.
-        """
+        """Loads the library."""
         # Not CDLL: releasing the GIL for some microseconds would hand it to another thread at each call.
         self._library = ctypes.PyDLL(str(path))
         self.version = (ctypes.c_char * 64).in_dll(self._library, "callsieve_version").value.decode()
@@ -141,11 +137,7 @@ def addresses(arrays: Iterable[Any]) -> Any:
 
 
 def table_address(array: Any, code: str) -> int:
-    """Returns the address of a flat NumPy array; 0 for an empty one.
-
-    Raises:
-        ValueError: if its elements are not of the type that the code names, or not side by side.
-    """
+    """Returns the address of a flat NumPy array; 0 for an empty one."""
     if not len(array):
         return 0
     interface = array.__array_interface__
@@ -199,9 +191,6 @@ def table_engine(kind: Kind, features: tuple[Feature, ...]) -> SimpleNamespace:
 
     The whole of a kind has a compiled program of its own. Another one serves all other choices: it reads the constants
     that depend on the choice from the array `layout`.
-
-    Args:
-        features: all features of the table, in the order of its columns.
     """
     return _table_engine(library(), kind.name, features)
 
@@ -232,7 +221,6 @@ def _table_engine(library: Library | None, name: str, features: tuple[Feature, .
 
 
 def _on_views(function: Callable[..., object]) -> Callable[..., None]:
-    """Returns a function that passes arrays as memoryviews: their elements are integers of Python."""
 
     def run(*integers: int, **arrays: Any) -> None:
         views = {name: memoryview(arrays[name]) if name in arrays else EMPTY for name in TASK}

@@ -225,11 +225,7 @@ def note_variables(kind: Kind, features: list[Feature]) -> dict[str, str]:
 
 
 def noting(kind: Kind, features: list[Feature]) -> list[str]:
-    """Returns the functions that save and emit the notes of a role other than the caller.
-
-    Raises:
-        ValueError: if a feature reads something other than sums of its windows, for which a note has no room.
-    """
+    """Returns the functions that save and emit the notes of a role other than the caller."""
     if not all(part for feature in features for part in feature.sums):
         raise ValueError(f"{kind.roles[-1]}: its features must read sums only, as a table saves them in notes")
     note = ["def save_note(state, base, pairs, pair, notes, place):"]

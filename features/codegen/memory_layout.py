@@ -28,13 +28,7 @@ Arrays = dict[str, dict[str, Any]]
 
 
 def sizes(layouts: dict[str, SimpleNamespace], calls: int, keys: int, width: int) -> dict[str, Sizes]:
-    """Returns type code and length of all arrays.
-
-    Args:
-        calls: capacity in calls.
-        keys: capacity in keys of each kind.
-        width: values of a vector.
-    """
+    """Returns type code and length of all arrays."""
     runs = 4 * calls // time_order.SIZE + 4
     event_list: Sizes = {
         "places": ("i", runs * time_order.SIZE),

@@ -22,10 +22,7 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def naming_the_file(path: Path) -> Iterator[None]:
-    """Adds the path to an OSError of a full disk: a write to an open file does not know its name.
-
-    Raises: OSError: with the path.
-    """
+    """Adds the path to an OSError of a full disk: a write to an open file does not know its name."""
     try:
         yield
     except OSError as error:
@@ -36,10 +33,7 @@ def naming_the_file(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a path to write to; the file is renamed to `path` when the block ends, and deleted if it fails.
-
-    Raises: ValueError: if another process writes this file now. OSError: if the disk refuses.
-    """
+    """Yields a path to write to; the file is renamed to `path` when the block ends, and deleted if it fails."""
     part = path.with_name(path.name + ".part")
     lock = _lock(part, part.name)
     try:
@@ -55,23 +49,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Writes a file, and replaces an existing one only when all bytes are on the disk.
-
-    Args:
-        mode: of the new file, less the process's umask.
-    Raises: OSError: if the disk refuses; no partial file remains.
-    """
+    """Writes a file, and replaces an existing one only when all bytes are on the disk."""
     with _synced_copy(path, data, mode) as part:
         part.replace(path)
 
 
 def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Writes a file that does not exist yet; of several processes that write it at once, one succeeds.
-
-    Args:
-        mode: of the file, less the process's umask.
-    Raises: FileExistsError: if it exists; the existing file is unchanged.
-    """
+    """Writes a file that does not exist yet; of several processes that write it at once, one succeeds."""
     with _synced_copy(path, data, mode) as part:
         try:
             os.link(part, path)
@@ -99,10 +83,7 @@ def _synced_copy(path: Path, data: bytes, mode: int) -> Iterator[Path]:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Locks a folder against other processes that fill it; a new folder that stays empty is removed.
-
-    Raises: ValueError: if another process fills it now, or the path is a file.
-    """
+    """Locks a folder against other processes that fill it; a new folder that stays empty is removed."""
     new = not folder.exists()
     if not new and not folder.is_dir():
         raise ValueError(f"{folder}: expected a new or empty folder, it is a file")
@@ -122,8 +103,6 @@ def locked_folder(folder: Path) -> Iterator[None]:
 def _lock(path: Path, name: str) -> int:
     """Locks a file until its descriptor is closed or the process ends, so that a killed process leaves no lock.
 
-    Args:
-        name: of the file in the error message.
     Returns: the open descriptor.
     """
     while True:
@@ -143,11 +122,7 @@ def _lock(path: Path, name: str) -> int:
 
 
 def remove_partial_files(folder: Path, name: str) -> None:
-    """Deletes the partial files that killed writers left in a folder: they hold the same personal data.
-
-    Args:
-        name: glob pattern of the files' final names.
-    """
+    """Deletes the partial files that killed writers left in a folder: they hold the same personal data."""
     for form in _PARTIAL_NAMES:
         for part in folder.glob(form.format(name)):
             with suppress(FileNotFoundError):
@@ -156,10 +131,7 @@ def remove_partial_files(folder: Path, name: str) -> None:
 
 
 def check_distinct(*paths: Path | None) -> None:
-    """Checks that no path of a command is used twice, so that an output never replaces an input.
-
-    Raises: ValueError: if two paths, None aside, are the same file or folder.
-    """
+    """Checks that no path of a command is used twice, so that an output never replaces an input."""
     resolved: set[Path] = set()
     for path in filter(None, paths):
         if path.resolve() in resolved:
@@ -168,10 +140,7 @@ def check_distinct(*paths: Path | None) -> None:
 
 
 def check_present(*paths: Path | None) -> None:
-    """Checks that all inputs of a command exist, before the first one is read.
-
-    Raises: ValueError: if a path, None aside, does not exist.
-    """
+    """Checks that all inputs of a command exist, before the first one is read."""
     for path in filter(None, paths):
         if not path.exists():
             raise ValueError(f"{path}: not found")

@@ -9,14 +9,7 @@ from typing import BinaryIO
 
 
 def open_regular(path: Path | str, *, follow_links: bool = False) -> BinaryIO:
-    """Opens a regular file without a buffer.
-
-    Args:
-        follow_links: whether the path may be a symbolic link.
-
-    Raises:
-        ValueError: if it is a folder, a device or a pipe. OSError: if it is a link, or cannot be read.
-    """
+    """Opens a regular file without a buffer."""
     # The flags refuse a link that has replaced the file, and do not wait for the writer of a pipe.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     file = os.fdopen(os.open(path, flags | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0))), "rb", buffering=0)
@@ -27,12 +20,7 @@ def open_regular(path: Path | str, *, follow_links: bool = False) -> BinaryIO:
 
 
 def read_bounded(path: Path | str, most: int, *, follow_links: bool = False) -> bytes:
-    """Returns the content of a regular file; of a longer one, no more than `most` bytes and one are read.
-
-    Raises:
-        ValueError: without the path, if the file has more than `most` bytes, or is no regular file.
-        OSError: as `open_regular`.
-    """
+    """Returns the content of a regular file; of a longer one, no more than `most` bytes and one are read."""
     data = b""
     with open_regular(path, follow_links=follow_links) as file:
         while len(data) <= most and (piece := file.read(most + 1 - len(data))):

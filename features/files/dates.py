@@ -30,22 +30,14 @@ def utc_text(milliseconds: float | None = None) -> str:
 
 
 def checked_days(days: float) -> float:
-    """Returns the value of an option `--valid-days` unchanged.
-
-    Raises: ValueError: if it is not above 0 and at most MAX_DAYS.
-    """
+    """Returns the value of an option `--valid-days` unchanged."""
     if not 0 < days <= MAX_DAYS:
         raise ValueError(f"--valid-days: expected more than 0 and at most {MAX_DAYS:,}, got {days:g}")
     return days
 
 
 def parse_day(text: str, what: str) -> date:
-    """Parses a day such as 2026-03-01.
-
-    Args:
-        what: name of the field in the error message.
-    Raises: ValueError: if the text is not a day.
-    """
+    """Parses a day such as 2026-03-01."""
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -53,12 +45,7 @@ def parse_day(text: str, what: str) -> date:
 
 
 def parse_time(text: str, what: str) -> datetime:
-    """Parses a date and time with its zone: without a zone, the result would depend on the machine.
-
-    Args:
-        what: name of the field in the error message.
-    Raises: ValueError: if the text is not such a time.
-    """
+    """Parses a date and time with its zone: without a zone, the result would depend on the machine."""
     try:
         parsed = datetime.fromisoformat(text)
         if parsed.tzinfo is None:
@@ -72,8 +59,6 @@ def parse_time(text: str, what: str) -> datetime:
 
 def time_zone(name: str) -> ZoneInfo:
     """Returns the time zone of this name.
-
-    Raises: ValueError: if there is no such zone.
 
     >>> time_zone("Asia/Shanghai")
     zoneinfo.ZoneInfo(key='Asia/Shanghai')

@@ -58,18 +58,12 @@ def toml_as(kind: type[T], file: Path | Traversable, name: str | Path | None = N
 
     Args:
         name: of the file in messages; its path by default.
-    Raises: ValueError: in one line with file, key and expectation. OSError: if it cannot be read.
     """
     return as_kind(read_toml(file, name), kind, str(name or file))
 
 
 def json_as(kind: type[T], data: bytes, where: str) -> T:
-    """Reads UTF-8 JSON as a value of the type `kind`. Refuses repeated keys, NaN and infinity, too.
-
-    Args:
-        where: name of the value in messages.
-    Raises: ValueError: in one line with key and expectation.
-    """
+    """Reads UTF-8 JSON as a value of the type `kind`. Refuses repeated keys, NaN and infinity, too."""
     try:
         value = decode(data)
     except ValueError as error:
@@ -78,12 +72,7 @@ def json_as(kind: type[T], data: bytes, where: str) -> T:
 
 
 def as_kind(value: Any, kind: type[T], where: str) -> T:
-    """Returns a plain value, as TOML and JSON have it, as a value of the type `kind`.
-
-    Args:
-        where: name of the value in messages.
-    Raises: ValueError: in one line with key and expectation.
-    """
+    """Returns a plain value, as TOML and JSON have it, as a value of the type `kind`."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

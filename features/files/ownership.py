@@ -16,14 +16,6 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def read_secret(path: Path | str, limit: int, *, make: str = "", allow_group_read: bool = False) -> bytes:
     """Reads the first `limit` bytes of a file that only its owner may use.
 
-    Args:
-        make: the command that makes such a file, for the message about a missing one.
-        allow_group_read: whether the file's group may read it, too, as a pod's group in Kubernetes.
-
-    Raises:
-        ValueError: if group or others have any other permission on it.
-        FileNotFoundError: if there is no such file; the message has the folder and the command.
-
     >>> read_secret("number.key", 3, make="callsieve privacy key new")
     b'e1:'
     """

@@ -23,11 +23,7 @@ def is_parquet(path: Path) -> bool:
 
 @contextmanager
 def parquet_errors(path: Path, rows: str = "keyed calls") -> Iterator[None]:
-    """Raises ValueError with a one-line message if the file does not exist, or reading it in this block fails.
-
-    Args:
-        rows: what the rows of the file are, for the message.
-    """
+    """Raises ValueError with a one-line message if the file does not exist, or reading it in this block fails."""
     if not path.is_file():
         raise ValueError(f"{path}: not found; expected a Parquet file of {rows}")
     try:

@@ -13,8 +13,6 @@ MAX_TEXT = 4096
 def encode(value: Mapping[str, Any]) -> bytes:
     """Encodes a JSON object in its canonical form: sorted keys, one space of indent, UTF-8, a final line feed.
 
-    Raises: ValueError: if a value has no JSON form.
-
     >>> encode({"b": 1, "a": [0.5]})
     b'{\\n "a": [\\n  0.5\\n ],\\n "b": 1\\n}\\n'
     """
@@ -29,10 +27,7 @@ def encode(value: Mapping[str, Any]) -> bytes:
 
 
 def decode(data: bytes) -> Any:
-    """Decodes UTF-8 JSON.
-
-    Raises: ValueError: in one line, for other bytes, a repeated key, NaN, infinity or too deep nesting.
-    """
+    """Decodes UTF-8 JSON."""
     try:
         return json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
     except RecursionError:

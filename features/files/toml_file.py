@@ -17,15 +17,12 @@ def read_toml(file: Path | Traversable, name: str | Path | None = None) -> dict[
 
     Args:
         name: of the file in messages; its path by default.
-    Raises: ValueError: if it is not valid TOML. OSError: if it cannot be read.
     """
     return parse_toml(file.read_bytes(), str(name or file))
 
 
 def parse_toml(data: bytes, name: str) -> dict[str, Any]:
     """Parses the bytes of a TOML file; `name` is its name in messages.
-
-    Raises: ValueError: if it is not valid TOML.
 
     >>> parse_toml(b"version = '1'", "policy.toml")
     {'version': '1'}

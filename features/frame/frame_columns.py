@@ -34,13 +34,7 @@ Frame = pd.DataFrame | ArrowTable
 
 
 def as_data_frame(table: Frame, name: str) -> pd.DataFrame:
-    """Returns a table as a pandas DataFrame.
-
-    Args:
-        name: the argument that an error names.
-    Raises:
-        TypeError, ValueError: in one line, unless the value is a table whose column names differ.
-    """
+    """Returns a table as a pandas DataFrame."""
     if isinstance(table, pd.DataFrame):
         frame = table
     else:
@@ -55,12 +49,7 @@ def as_data_frame(table: Frame, name: str) -> pd.DataFrame:
 
 
 def warn_of_unlikely_calls(calls: pa.Table, keyed: pa.Table) -> None:
-    """Warns of calls that were probably misread; each warning says what to change.
-
-    Args:
-        calls: columns `records.CALL_COLUMNS`.
-        keyed: the same calls after the intake.
-    """
+    """Warns of calls that were probably misread; each warning says what to change."""
     if not calls.num_rows:
         return
     withheld = _share(keyed, "caller_class", "withheld")
@@ -108,11 +97,8 @@ def layout_of(columns: Columns, frame: pd.DataFrame, zone: str | None, numbers: 
     """Returns the layout of a DataFrame; columns that it does not map are ignored.
 
     Args:
-        columns: as for `call_features`.
         zone: time zone of times without an offset and of local hours; None for that of the layout.
         numbers: "written" or "codes"; None for those of the layout.
-    Raises:
-        TypeError, ValueError: in one line, if the mapping is invalid or does not fit the DataFrame.
     """
     if isinstance(columns, (str, Path)):
         layout = read_layout(columns)
@@ -163,14 +149,7 @@ def _mapped(own: Mapping[str, Any], frame: pd.DataFrame, *, own_names: bool) -> 
 
 
 def read_frame(frame: pd.DataFrame, layout: Layout, country: str) -> pa.Table:
-    """Returns the calls of a DataFrame in its order, with the columns `records.CALL_COLUMNS`.
-
-    Args:
-        layout: as from `layout_of`.
-        country: ISO code of the country in which numbers without a country code are dialled.
-    Raises:
-        ValueError: in one line, if a column or a row is invalid. No message shows a number.
-    """
+    """Returns the calls of a DataFrame in its order, with the columns `records.CALL_COLUMNS`."""
     matched = layout.match(list(frame.columns), "DataFrame")
     cells: dict[str, pa.Array] = {}
     for role, names in matched.items():
@@ -200,7 +179,6 @@ def check_country(country: str) -> None:
 
 
 def _values(column: pd.Series[Any], name: Any) -> pa.Array:
-    """Returns a column of times or seconds as Arrow reads it."""
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         instants = pa.array(column.dt.tz_convert(None).to_numpy(), from_pandas=True)
         return instants.cast(pa.timestamp(instants.type.unit, "UTC"))
@@ -214,12 +192,10 @@ def _values(column: pd.Series[Any], name: Any) -> pa.Array:
 
 
 def _texts(column: pd.Series[Any], name: Any) -> pa.DictionaryArray:
-    """Returns a column as texts, null where a value is missing."""
     return _encoded(column, name, lambda value: str(value) if isinstance(value, str) else _whole(value, name))
 
 
 def _numbers(column: pd.Series[Any], name: Any) -> pa.DictionaryArray:
-    """Returns a column of telephone numbers as texts: whole numbers lose no digit, nor get a ".0"."""
     return _encoded(column, name, lambda value: value.strip() if isinstance(value, str) else _whole(value, name))
 
 
@@ -239,7 +215,6 @@ def _encoded(column: pd.Series[Any], name: Any, text: Any) -> pa.DictionaryArray
 
 
 def _international(calls: pa.Table, country: str) -> pa.Table:
-    """Returns the calls with numbers of another home country than China written as +CC..., as far as they can be."""
     for name in ("caller", "callee", "network_caller"):
         column = calls[name].combine_chunks()
         words = pa.array([_e164(word, country) for word in column.dictionary.to_pylist()], pa.string())

@@ -91,11 +91,7 @@ def call_features(
 
 
 def feature_names(features: Sequence[str] | None) -> tuple[str, ...]:
-    """Returns the names of the features to compute: all of the catalogue for None.
-
-    Raises:
-        TypeError, ValueError: in one line, unless these are names of the catalogue.
-    """
+    """Returns the names of the features to compute: all of the catalogue for None."""
     if isinstance(features, str):
         raise TypeError(f"features: expected a list of names, got a text: write [{features!r}]")
     names = NAMES if features is None else tuple(features)

@@ -11,12 +11,7 @@ _Value = TypeVar("_Value")
 
 
 class BoundedDict(Generic[_Key, _Value]):
-    """A dictionary with a maximum of entries: a new key in a full one replaces the oldest entry of its shard.
-
-    Args:
-        limit: maximum of entries.
-        shard_of: an integer for a key, which selects its shard.
-    """
+    """A dictionary with a maximum of entries: a new key in a full one replaces the oldest entry of its shard."""
 
     def __init__(self, limit: int, shard_of: Callable[[_Key], int]) -> None:
         self._limit, self._shard_of, self._count = limit, shard_of, 0

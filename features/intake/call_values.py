@@ -27,7 +27,6 @@ _EARLIEST, _LATEST = -62_104_060_800.0, 253_370_764_800.0
 def milliseconds(name: str, seconds: float) -> int:
     """Converts seconds to whole milliseconds, half rounded up.
 
-    Raises: ValueError: if the value is not finite or is outside the years 2 to 9998; the message has no value, which
     could be a number in the wrong field.
     """
     if not _EARLIEST <= seconds < _LATEST:
@@ -36,20 +35,14 @@ def milliseconds(name: str, seconds: float) -> int:
 
 
 def duration(name: str, seconds: float) -> int:
-    """Converts a duration in seconds to whole milliseconds.
-
-    Raises: ValueError: if it is negative, as after a change of the clock during a call, or not finite.
-    """
+    """Converts a duration in seconds to whole milliseconds."""
     if seconds < 0:
         raise ValueError(f"{name} must be 0 seconds or more")
     return milliseconds(name, seconds)
 
 
 def category(name: str, word: str | None) -> int:
-    """Returns the index of a word in its tuple of `records`; None means "unknown".
-
-    Raises: ValueError: if the word is not listed; the message has no word, which is a number if columns are shifted.
-    """
+    """Returns the index of a word in its tuple of `records`; None means "unknown"."""
     code = _CODES[name].get("unknown" if word is None else word)
     if code is None:
         raise ValueError(f"{name} must be one of {', '.join(CATEGORIES[name])}")
@@ -57,13 +50,7 @@ def category(name: str, word: str | None) -> int:
 
 
 def number_class(name: str, read: int, declared: str) -> int:
-    """Returns the class of a number: the class of its reading, or the declared class if it has no digits to read.
-
-    Args:
-        read: class code of the reading.
-        declared: class that the call declares.
-    Raises: ValueError: if the declared class is not listed.
-    """
+    """Returns the class of a number: the class of its reading, or the declared class if it has no digits to read."""
     if declared == "unknown":
         return read
     code = category(name, declared)

@@ -75,7 +75,6 @@ def dial(last: Dials | None, start: int, known: int, callee: KeyedNumber) -> tup
     Args:
         last: what is remembered of the caller; None for a new caller.
         start, known: start of the call, and when it became known (Unix ms).
-        callee: the number that is dialled.
     """
     if last is None:
         return UNKNOWN, Dials(Dial(start, known, callee, UNKNOWN), None)

@@ -176,7 +176,6 @@ class Intake:
         return self._memory.forgetting(token)
 
     def _clock(self, start: int) -> tuple[int, int]:
-        """Returns the local hour of day, and local days since 1970-01-01, of a time in Unix milliseconds."""
         day, rest = divmod(start + self._offset(start // QUARTER), DAY)
         return rest // HOUR, day
 
@@ -189,6 +188,5 @@ def _differs(caller: KeyedNumber, network: KeyedNumber | None) -> int:
 
 @lru_cache(maxsize=1 << 16)
 def _offset(zone: ZoneInfo, quarter: int) -> int:
-    """Returns by how many milliseconds local time is ahead of UTC in a quarter hour since 1970."""
     offset = datetime.fromtimestamp(quarter * (QUARTER // 1000), zone).utcoffset() or timedelta(0)
     return offset // timedelta(milliseconds=1)

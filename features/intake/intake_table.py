@@ -47,8 +47,6 @@ def dial_all(
 
     Args:
         times: start and when the call became known, Unix ms, shape (calls,).
-        caller, callee: ids of `numbers`.
-        distance: returns the steps between numbers, from two arrays of ids; UNKNOWN is no number.
     """
     (start, known), facts = times, numbers.facts()
     steps = np.full(len(start), UNKNOWN, dtype=np.int64)
@@ -72,11 +70,7 @@ def dial_all(
 
 
 def _remembered(memory: NumberMemory, numbers: NumberCache, ids: Ints, callers: Ints) -> Ints | None:
-    """Returns what is remembered of each caller, as `LastDialled.get` does; None if there is no room for all.
-
-    Args:
-        ids, callers: the callers, as ids and as codes of their tokens.
-    """
+    """Returns what is remembered of each caller, as `LastDialled.get` does; None if there is no room for all."""
     dials = numbers.last_dialled.get(callers)
     new = np.flatnonzero(dials[0, 0] == UNKNOWN)  # not remembered from a table, but perhaps from single calls
     from_calls = memory.last_dialled(numbers.numbers[number].token for number in ids[new].tolist())
@@ -91,13 +85,7 @@ def _remembered(memory: NumberMemory, numbers: NumberCache, ids: Ints, callers: 
 def _dialled(
     numbers: NumberCache, callers: Ints, remembered: Ints, calls: tuple[Ints, ...], distance: Distance
 ) -> tuple[Ints, Ints]:
-    """Returns the steps of the calls, and what to remember of the callers, as `LastDialled.put` takes it.
-
-    Args:
-        callers: codes of the callers' tokens.
-        remembered: what is remembered of them, as `LastDialled.get` returns it.
-        calls: caller, callee, start, known of each call, sorted by caller and then by `known`.
-    """
+    """Returns the steps of the calls, and what to remember of the callers, as `LastDialled.put` takes it."""
     # The remembered calls come first: the settled ones, then the fresh ones.
     old = [np.vstack((callers, remembered[:, slot]))[:, remembered[0, slot] != UNKNOWN] for slot in (1, 0)]
     new = np.vstack((*calls, np.full(len(calls[0]), UNKNOWN)))
@@ -161,7 +149,6 @@ def _rank(numbers: NumberCache, caller: Ints, callee: Ints, start: Ints) -> tupl
 
 
 def _ends(keys: Ints) -> Ints:
-    """Returns the last index of each run of equal keys."""
     return np.flatnonzero(np.append(keys[1:] != keys[:-1], np.ones(min(1, len(keys)), dtype=np.bool_)))
 
 
@@ -251,13 +238,11 @@ def _column(calls: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def _coded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, pa.Array]:
-    """Returns codes, -1 for null, and the dictionary that they are positions in."""
     encoded = dictionary_encoded(column)
     return encoded.indices.cast(pa.int64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False), encoded.dictionary
 
 
 def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, list[str | None]]:
-    """Returns codes into a list of the texts that occur; -1 is null."""
     codes, words = _coded(column)
     # A slice of a table can carry the whole table's dictionary: read only the texts that occur.
     present = np.zeros(len(words) + 1, dtype=np.bool_)
@@ -269,7 +254,6 @@ def _encoded(column: pa.Array | pa.ChunkedArray) -> tuple[Ints, list[str | None]
 
 
 def _number_ids(numbers: NumberCache, calls: pa.Table, name: str, period: Ints) -> Ints:
-    """Ids of the numbers in a column."""
     codes, words = _coded(_column(calls, name))
     ids = np.empty(len(codes), dtype=np.int32)
     for value in np.flatnonzero(np.bincount(period)).tolist():
@@ -279,7 +263,6 @@ def _number_ids(numbers: NumberCache, calls: pa.Table, name: str, period: Ints) 
 
 
 def _start(calls: pa.Table) -> Ints:
-    """Returns the start times in milliseconds; raises ValueError for a null."""
     column = calls["start"]
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
@@ -329,7 +312,6 @@ def _category_codes(calls: pa.Table, name: str) -> Ints:
 
 
 def _clock(offset: Offset, start: Ints) -> tuple[Ints, Ints]:
-    """Returns the local hour and day; computes the zone's offset once per quarter hour."""
     quarters = pa.array(start // QUARTER).dictionary_encode()
     offsets = np.array([offset(quarter) for quarter in quarters.dictionary.to_pylist()], dtype=np.int64)
     local = start + offsets[quarters.indices.to_numpy()]
@@ -338,7 +320,6 @@ def _clock(offset: Offset, start: Ints) -> tuple[Ints, Ints]:
 
 
 def _attempt_known(start: Ints, times: dict[str, pa.Array]) -> Ints:
-    """Returns when each attempt became known, Unix ms: at its start, or when its late record came."""
     ring, talk, recorded = (times[name].fill_null(FIRST).to_numpy() for name in ("ring", "talk", "recorded"))
     end = np.where((ring == FIRST) | (talk == FIRST), start, start + ring + talk)
     return np.where(recorded > end, recorded, start)
@@ -382,7 +363,6 @@ def _differs(facts: dict[str, Ints], caller: Ints, network: Ints) -> Ints:
 
 
 def _words(codes: Ints, words: Collection[str]) -> pa.DictionaryArray:
-    """Returns a dictionary column of codes into `words`; its dictionary has only the words that occur."""
     present = np.zeros(len(words), dtype=np.bool_)
     present[codes] = True
     renumbered = np.cumsum(present, dtype=np.int32) - 1

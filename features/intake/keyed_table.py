@@ -29,7 +29,6 @@ def read_keyed(path: str | Path) -> pa.Table:
     """Reads a Parquet file of keyed calls: columns `KEYED_COLUMNS` and, if the file has it, `call` ids.
 
     Returns: tokens and categories as dictionary<int32, string>, other columns in the width that they have in the file.
-    Raises: ValueError: if the file is not such a table.
     """
     path = Path(path)
     with parquet_errors(path):
@@ -56,10 +55,7 @@ def check_columns(names: Collection[str], file: str) -> None:
 
 
 def keyed_calls(calls: pa.Table) -> Iterator[KeyedCall]:
-    """Yields the rows of a table of keyed calls in order.
-
-    Raises: ValueError: if a category has a word that `records.py` does not list.
-    """
+    """Yields the rows of a table of keyed calls in order."""
     unknown = {
         "same_region",
         "shared_prefix",
@@ -88,7 +84,6 @@ def _codes(words: list[str | None], name: str) -> list[int]:
 def checked_columns(calls: pa.Table, file: str) -> pa.Table:
     """Returns the table with tokens and categories as dictionary<int32, string>, which the engines need.
 
-    Raises: ValueError: if a required column has a null, a column has another type, a category has a word that is not
     listed, or a column of tokens has another text.
     """
     for i, name in enumerate(calls.column_names):

@@ -60,10 +60,6 @@ class NumberCache:
 
     `numbers` holds them by id; two spellings of one number share an id. `tokens` and `blocks` are the distinct tokens
     of numbers and of their blocks. `last_dialled` is the last dialled number of each caller.
-
-    Args:
-        read: makes a `KeyedNumber` of each number as written, in a period of the number plan.
-        hashed: makes a token of each text of another use.
     """
 
     def __init__(self, read: Read, hashed: Hash) -> None:
@@ -89,12 +85,7 @@ class NumberCache:
         return [ids[text] for text in texts]
 
     def ids_of_codes(self, codes: Ints, words: pa.Array, period: int) -> Ints:
-        """Returns the ids of numbers in a dictionary column.
-
-        Args:
-            codes: positions in `words`; -1 is null.
-            words: dictionary of the column. Parts of one table share it, so its ids are cached until another one comes.
-        """
+        """Returns the ids of numbers in a dictionary column."""
         cached, ids = self._by_code.get(period, (None, np.empty(0, dtype=np.int32)))
         if cached is None or not _same_memory(cached, words):
             ids = np.full(len(words) + 1, UNKNOWN, dtype=np.int32)
@@ -165,13 +156,11 @@ class NumberCache:
 
 
 def _same_memory(first: pa.Array, second: pa.Array) -> bool:
-    """Returns whether two arrays are the same memory."""
     addresses = [[part and part.address for part in words.buffers()] for words in (first, second)]
     return addresses[0] == addresses[1] and (first.offset, len(first)) == (second.offset, len(second))
 
 
 def _nibbles(digits: Sequence[str]) -> Ints:
-    """Packs the digits of each number, each plus 1, into the nibbles of an integer; unused nibbles are 0."""
     letters = "".join([text.ljust(NIBBLES, _BEFORE_0) for text in digits]).encode()
     values = np.frombuffer(letters, dtype=np.uint8).reshape(len(digits), NIBBLES) - np.uint8(ord(_BEFORE_0))
     packed = np.zeros(len(digits), dtype=np.int64)

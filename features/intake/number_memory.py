@@ -31,13 +31,7 @@ TABLE_CACHE_SIZE = 1 << 19
 
 
 class NumberMemory:
-    """Reads and keys numbers, with bounded caches.
-
-    Args:
-        codes: whether numbers are opaque codes without digits to read.
-        remember: maximum of callers whose last calls are remembered.
-        cached: maximum of cached numbers of single calls.
-    """
+    """Reads and keys numbers, with bounded caches."""
 
     def __init__(self, key: Key, *, codes: bool, remember: int, cached: int) -> None:
         self._key, self._codes, self._remember = key, codes, remember
@@ -115,7 +109,6 @@ class NumberMemory:
             self._tables.last_dialled = LastDialled()
 
     def _merge_tables(self) -> None:
-        """Moves last dialled numbers from the cache of tables, oldest first; `has_room` made sure that all fit."""
         self._behind = False
         if self._tables is None:
             return
@@ -136,7 +129,6 @@ class NumberMemory:
         return plan.parse_in_period(written, period)
 
     def _block_of(self, number: plan.Number) -> str:
-        """Returns the token of a number's block; a number without a block is its own block, which is not cached."""
         return self._block(number.block) if number.block else self._block_token(number.canonical)
 
     def _block_token(self, block: str) -> str:
@@ -150,10 +142,8 @@ class NumberMemory:
 
 
 def _stable_hash(token: str) -> int:
-    """Returns a hash that is equal in every process, so that the order of forgetting is reproducible."""
     return crc32(token.encode())
 
 
 def _token_or_text(text: str | None, token: str) -> str:
-    """Returns the text if it is a token already, else the token."""
     return text if text and is_token(text) else token

@@ -184,7 +184,6 @@ def parse_in_period(written: str | None, period: int) -> Number:
 
 
 def _domestic(text: str, plan: Plan) -> Number | None:
-    """Parses a number without leading + or 00."""
     if not _only_digits(text):
         return None
     number = _chinese(text, plan, country_code=False)
@@ -198,7 +197,6 @@ def _only_digits(text: str) -> bool:
 
 
 def _compact(written: str) -> str:
-    """Returns the text in lower case with ASCII digits, without separators and without a URI around the number."""
     text = _bare(written)
     while not text.isascii() and (again := _bare(text)) != text:
         text = again  # removing a separator can let characters combine
@@ -214,7 +212,6 @@ def _bare(written: str) -> str:
 
 
 def _without_reading(text: str, plan: Plan) -> Number:
-    """Returns the number of a text that has no reading: an unknown short code, or irregular."""
     digits, form = text.removeprefix("+86"), _SHORT_CODE
     if digits[:1] == "0" and (area := _area(digits[1:], plan)):
         digits, form = digits[1 + len(area) :], _AREA_SHORT_CODE
@@ -223,7 +220,6 @@ def _without_reading(text: str, plan: Plan) -> Number:
 
 
 def _international(digits: str, plan: Plan) -> Number | None:
-    """Parses the digits after + or 00."""
     if not _only_digits(digits):
         return None
     if digits[:2] == "86":
@@ -232,7 +228,6 @@ def _international(digits: str, plan: Plan) -> Number | None:
 
 
 def _after_carrier_prefix(digits: str, plan: Plan) -> Number | None:
-    """Parses a complete number after an IP or carrier prefix."""
     length = plan.carriers.get(digits[:3]) or plan.carriers.get(digits[:5])
     if length is None or len(digits) < length + 10:
         return None
@@ -262,7 +257,6 @@ def _chinese(digits: str, plan: Plan, *, country_code: bool) -> Number | None:
 
 
 def _area(digits: str, plan: Plan) -> str:
-    """Returns the area code (without its 0) at the start of the digits, or ""; no area code is a prefix of another."""
     return next((digits[:n] for n in (2, 3) if digits[:n] in plan.areas), "")
 
 
@@ -282,7 +276,6 @@ def _local(digits: str) -> Number | None:
 
 
 def _code(digits: str, plan: Plan) -> Service | None:
-    """Returns the service code with the longest matching prefix, or None."""
     for size in (7, 6, 5, 4, 3, 2):
         for service in plan.services.get(digits[:size], ()):
             if service.shortest <= len(digits) <= service.longest:
@@ -298,7 +291,6 @@ def _service(digits: str, plan: Plan) -> Number | None:
 
 
 def _area_service(digits: str, plan: Plan) -> Number | None:
-    """Parses a service code after an area code; a code of scope "area" keeps the area in its canonical form."""
     area = _area(digits, plan)
     if not area:
         return None

@@ -16,13 +16,6 @@ def partition(number: str, count: int) -> int:
     the calls of its own callers, and records all calls that reach it: a caller's incoming calls belong to its history.
     The message of a stream carries the partition in place of the number, so no number is in the key of a message.
 
-    Args:
-        number: as written, a token, or a code.
-        count: number of partitions.
-
-    Raises:
-        ValueError: if `count` is below 1.
-
     >>> [partition(number, 16) for number in ("+86 138 0013 8000", "0086-13800138000", "13800138000")]
     [11, 11, 11]
     """

@@ -295,9 +295,6 @@ def gather_records(origin: int, count: int, t: Memory) -> None:
 def replay(first: int, last: int, width: int, out_column: int, in_column: int, t: Memory) -> None:
     """Writes the parts of the vectors that come from the keys `first` to `last`.
 
-    Args:
-        width: the number of columns of `out`.
-        out_column, in_column: the first column of an outgoing and of an incoming call; NONE to write nothing.
     Arrays, besides working memory for the largest key:
         offsets, views: views (2 * call + direction) grouped by key, in order of start.
         records: RECORD integers a call.

@@ -25,8 +25,6 @@ EPHEMERAL = "once"
 class CalleeCipher:
     """Turns tokens of called numbers into tokens for data that leaves the history.
 
-    Raises: ValueError: for a key of another purpose than "callees".
-
     >>> callees = CalleeCipher(Key("c1", bytes(32), purpose="callees"))
     >>> token = Key("e1", bytes(32)).token("number", "+8613800138000")
     >>> token, callees.token(token)
@@ -40,17 +38,11 @@ class CalleeCipher:
         self.encrypt, self.decrypt = cipher(key.secret)
 
     def token(self, token: str) -> str:
-        """Returns the outgoing token for a number's token.
-
-        Raises: ValueError: if it is not a token.
-        """
+        """Returns the outgoing token for a number's token."""
         return self.tokens([token])[0]
 
     def tokens(self, tokens: Iterable[str]) -> list[str]:
-        """Returns the outgoing tokens for many tokens of numbers.
-
-        Raises: ValueError: if a text is not a token.
-        """
+        """Returns the outgoing tokens for many tokens of numbers."""
         tokens = list(tokens)
         if not all(map(is_token, tokens)):
             raise ValueError("called numbers: expected keyed tokens")

@@ -29,10 +29,7 @@ def encrypted(text: bytes, secret: bytes) -> bytes:
 
 
 def decrypted(data: bytes, where: str) -> bytes:
-    """Returns the text of a key file; a text that is not encrypted as it is.
-
-    Raises: ValueError: if the file is encrypted, and the environment has not its passphrase.
-    """
+    """Returns the text of a key file; a text that is not encrypted as it is."""
     if not data.startswith(_PREFIX):
         return data
     secret = passphrase()

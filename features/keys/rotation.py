@@ -40,11 +40,6 @@ class _EpochChange:
 class Rekeying:
     """Converts tokens of an old key to tokens of a new key.
 
-    Args:
-        callees: the old and the new key of called numbers in data that left the history.
-    Raises: ValueError: if the keys do not share their secret, in which case only the numbers themselves can be keyed
-        again; or if two of the keys have the same epoch, so that a token would not show whether it is converted.
-
     >>> old = Key("e1", bytes(32), bytes(range(32)))
     >>> new = old.rotated("e2")
     >>> Rekeying(old, new).token(old.token("number", "+8613800138000")) == new.token("number", "+8613800138000")

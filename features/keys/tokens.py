@@ -166,8 +166,6 @@ def cipher(cover: bytes) -> tuple[Callable[[bytes], bytes], Callable[[bytes], by
     """Returns functions that encrypt and decrypt the 16 bytes of each of several concatenated tokens.
 
     Each token is one block of AES, is pseudorandom, and is unique to its text: ECB, without chaining, leaks nothing.
-
-    Raises: ValueError: if the cover does not have 32 bytes.
     """
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -196,15 +194,11 @@ def read_key(path: str | Path, purpose: Purpose = "records", *, allow_group_read
 
 
 def read_any_key(path: str | Path) -> Key:
-    """Reads a key file of any purpose, to describe or destroy the key, not to make tokens.
-
-    Raises: ValueError: if others than the owner may read it, or if it does not hold `epoch:base64`.
-    """
+    """Reads a key file of any purpose, to describe or destroy the key, not to make tokens."""
     return _key(read_secret(path, 4096, make=_make(path)), str(path))
 
 
 def _make(path: str | Path) -> str:
-    """Returns the command that makes a key file; the base install has no `callsieve` command, so Python makes it."""
     if find_spec("typer") is None:
         return f"python -c \"from callsieve.features import Key; Key.generate('e1').write('{path}')\""
     return f"callsieve privacy key new {path} --epoch e1"

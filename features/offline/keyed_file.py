@@ -64,14 +64,8 @@ def write_keyed(
     Shards follow from the files alone, so equal files with equal keys give equal bytes.
 
     Args:
-        out: Parquet file with the columns `records.KEYED_COLUMNS`, and as `call` the number of the row in the file.
-        most_invalid: largest share of rows that may be invalid, without repeats of a call.
-        history: file of the same layout with earlier calls; their `call` is negative. Calls of both files count once.
-        refused: Parquet file for the invalid rows: `row` and `reason`.
         zone: time zone of the exchange; by default the layout's.
     Returns: the number of quarantined rows by reason.
-    Raises:
-        ValueError: in one line, for faults of the file, if too many rows are invalid, or an invalid row if `strict`.
     """
     layout = read_layout(layout_name, zone)
     intake, count = intake_of(layout, key), count_shards(path)
@@ -169,14 +163,7 @@ def concatenated(tables: list[pa.Table]) -> pa.Table:
 
 
 class SealedShards:
-    """Rows of tables by shard, encrypted on disk.
-
-    Args:
-        folder: its file system holds the rows.
-        shards: number of shards.
-        columns: schema of the rows.
-        texts: columns whose dictionaries are large: they are stored without a dictionary.
-    """
+    """Rows of tables by shard, encrypted on disk."""
 
     def __init__(self, folder: Path, shards: int, columns: pa.Schema, texts: tuple[str, ...]) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed in __exit__
@@ -230,5 +217,4 @@ class SealedShards:
 
 
 def _nonce(offset: int) -> bytes:
-    """Returns 12 bytes that occur once under a key: at an offset, data begin once."""
     return offset.to_bytes(12, "little")

@@ -29,13 +29,7 @@ def odd_table(calls: pa.Table) -> list[str]:
 
 
 def odd_records(calls: Iterable[pa.Table | pa.RecordBatch], count: int, feed: Callable[[], str]) -> list[str]:
-    """Returns a sentence for each sign in keyed calls; none for fewer than FEWEST_CALLS or FEWEST_DAYS.
-
-    Args:
-        calls: batches with at least COLUMNS; in memory are a batch and a sample of the calls.
-        count: calls of all batches.
-        feed: returns the feed of the records; it is called only if one line takes part in most calls.
-    """
+    """Returns a sentence for each sign in keyed calls; none for fewer than FEWEST_CALLS or FEWEST_DAYS."""
     step, begin, parts = max(-(-count // SAMPLE_CALLS), 1), 0, []
     for batch in calls:
         rows = pa.array(np.arange(-begin % step, batch.num_rows, step))

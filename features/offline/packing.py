@@ -42,12 +42,7 @@ class Packed:
 
 
 def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(GROUP_COLUMNS)) -> Packed:
-    """Packs calls on `threads` cores, with the keys of numbers and of these kinds of groups.
-
-    Raises:
-        ValueError: if a column is missing or contains an unknown word.
-        TypeError: if it is not an Arrow table.
-    """
+    """Packs calls on `threads` cores, with the keys of numbers and of these kinds of groups."""
     records, arrays = read_records(calls, threads, kinds)
     parties, numbers = arrays.pop("parties")
     owners, keys = {"number": parties}, {"number": numbers}
@@ -62,11 +57,7 @@ def pack_calls(calls: pa.Table, threads: int = 1, kinds: Iterable[str] = tuple(G
 
 
 def read_records(calls: pa.Table, threads: int, kinds: Iterable[str] = ()) -> tuple[Array, dict[str, Any]]:
-    """Returns the records of calls; and by name `start`, the codes of `parties`, and those of these kinds of groups.
-
-    Raises:
-        ValueError, TypeError: as `pack_calls`.
-    """
+    """Returns the records of calls; and by name `start`, the codes of `parties`, and those of these kinds of groups."""
     check_table(calls)
     missing = [name for name in KEYED_COLUMNS if name not in calls.column_names]
     if missing:
@@ -137,11 +128,7 @@ def weekdays(days: pa.ChunkedArray) -> Array:
 
 
 def category_codes(column: pa.ChunkedArray, words: tuple[str, ...]) -> Array:
-    """Returns indices into `words` as int8; UNKNOWN for null.
-
-    Raises:
-        ValueError: for any other word.
-    """
+    """Returns indices into `words` as int8; UNKNOWN for null."""
     encoded = dictionary_encoded(column)
     matches = pc.index_in(encoded.dictionary, value_set=pa.array(words))
     if matches.null_count:
@@ -157,9 +144,6 @@ def integers(column: pa.ChunkedArray, missing: int = UNKNOWN) -> Array:
     """Returns a column of integers as int64, `missing` for null.
 
     It reads Arrow's own buffers: a copy by Arrow would take fresh memory, which costs more than filling it.
-
-    Raises:
-        ValueError: if the column is not of integers.
     """
     if not pa.types.is_integer(column.type):
         raise ValueError(f"expected integers, got {column.type}")
@@ -183,11 +167,7 @@ def raw_values(chunk: pa.Array) -> Array:
 
 
 def small_integers(column: pa.ChunkedArray) -> Array:
-    """Returns a column of integers below 128 as int8, UNKNOWN for null.
-
-    Raises:
-        ValueError: if a value does not fit.
-    """
+    """Returns a column of integers below 128 as int8, UNKNOWN for null."""
     try:
         return np.asarray(column.cast(pa.int8()).fill_null(UNKNOWN).to_numpy())
     except pa.ArrowInvalid as error:

@@ -63,7 +63,6 @@ class Repeats:
         records[rows, LATE] = records[rows, END]
 
     def _least(self, ranks: Array, among: Array, calls: int, missing: int) -> Array:
-        """Returns the least rank of each call among some records; `missing` without one."""
         least = np.full(calls, missing)
         np.minimum.at(least, self.call[among], ranks[among])
         return least
@@ -77,7 +76,6 @@ def settle_repeats(records: Array, tied: Array) -> Repeats | None:
 
     Args:
         records: int64 (calls, `table_pass.RECORD`).
-        tied: the records with start and caller of another one, in the order of `packing.start_order`.
     """
     rows, call = repeated_rows(records, tied)
     if not len(rows):
@@ -114,7 +112,6 @@ def tied_places(order: Array, start: Array, keys: Array) -> Array:
     """Returns the places in `order`, ascending, of the calls that have start and key of another one.
 
     Args:
-        order: calls in order of start.
         start, keys: int64 of shape (calls,).
     """
     flags = np.zeros(len(order), dtype=np.int32)

@@ -64,11 +64,7 @@ class Buffers:
 
     @contextmanager
     def lend(self, use: str, rows: int, columns: int) -> Iterator[Array]:
-        """Lends an array (rows, columns) of undefined values until the end of the block.
-
-        Args:
-            use: name of a purpose whose arrays are of about the same size.
-        """
+        """Lends an array (rows, columns) of undefined values until the end of the block."""
         size = rows * columns
         try:
             buffer = self._free[use].pop()
@@ -203,11 +199,7 @@ def shard_vectors(plan: Plan, shard: int) -> Iterator[ShardVectors]:
 
 
 def write_shard(plan: Plan, shard: int, row_columns: pa.Table | None = None) -> None:
-    """Writes the vectors of a shard of callers: caller by caller, in order of start.
-
-    Args:
-        row_columns: as for `shards.write_shards`.
-    """
+    """Writes the vectors of a shard of callers: caller by caller, in order of start."""
     with (
         shard_vectors(plan, shard) as calls,
         plan.buffers.lend("columns", len(plan.names), min(ROW_GROUP, len(calls.rows))) as columns,
@@ -220,7 +212,6 @@ def row_groups(plan: Plan, calls: ShardVectors, row_columns: pa.Table, values: A
     """Yields the vectors in order of callers, one row group at a time; at least one, possibly empty.
 
     Args:
-        row_columns: the column `row` and copied columns, with a row for each call.
         values: room for the values of a row group, shape (features, rows); each group overwrites the last one.
     """
     place = {feature.name: i for i, feature in enumerate(select_features(plan.names))}
@@ -279,20 +270,12 @@ def write_shards(
     together, in order of start.
 
     Args:
-        calls: the Parquet file.
-        folder: new or empty, or the folder of an unfinished run on the same input, which is resumed.
-        features: names from the catalogue.
         memory: bytes to plan for; half of the machine's by default. The result does not depend on it.
         threads: number of cores; all by default.
         row_columns: returns the column `row` and the copied columns, with a row for each row of the input; by default
             `row` is the place from 0.
-        identity: as for `open_plan`.
-        progress: receives the stage and the finished part, 0 to 1.
     Returns:
         calls, features, shards, catalogue.
-    Raises:
-        ValueError: if the file is not a table of keyed calls, the folder contains something else, or another process is
-            writing to it.
     """
     threads = threads or os.cpu_count() or 1
     with locked_folder(folder):
@@ -329,11 +312,7 @@ def open_plan(
     threads: int,
     also: Mapping[str, object] = MappingProxyType({}),
 ) -> Plan:
-    """Returns the plan in the manifest of the folder, or a new plan, and writes its manifest.
-
-    Args:
-        also: what else the result of the folder follows from; JSON-able.
-    """
+    """Returns the plan in the manifest of the folder, or a new plan, and writes its manifest."""
     select_features(names)
     if memory < 2 * BASE_BYTES:
         raise ValueError(f"memory: expected {2 * BASE_BYTES:,} bytes or more, got {memory:,}")
@@ -352,11 +331,7 @@ def open_plan(
 
 
 def read_manifest(path: Path, identity: Mapping[str, object]) -> dict[str, Any] | None:
-    """Returns the manifest of an unfinished run; None if the folder is new or empty.
-
-    Raises:
-        ValueError: if the run has another input, or the folder contains other files.
-    """
+    """Returns the manifest of an unfinished run; None if the folder is new or empty."""
     folder = path.parent
     if not path.exists():
         if folder.exists() and (not folder.is_dir() or any(file.name[0] not in "._" for file in folder.iterdir())):
@@ -387,12 +362,7 @@ def fingerprint(path: Path) -> dict[str, object]:
 def run(
     plan: Plan, calls: Path, threads: int, progress: Progress, finish: Callable[[int], None], last: str = "part"
 ) -> None:
-    """Runs the open tasks of each stage. The input files of a finished stage may already be deleted.
-
-    Args:
-        finish: task of the last stage: from `shard_vectors` of a shard it makes the shard's file.
-        last: name of the files of the last stage.
-    """
+    """Runs the open tasks of each stage. The input files of a finished stage may already be deleted."""
     kind_tasks = [(kind, open_tasks(plan, *map(values_stage, plan.sent_roles(kind)))) for kind in kinds_of(plan.names)]
     chunks, last_tasks = open_tasks(plan, OUT), open_tasks(plan, last)
     kinds = [kind for kind, open_shards in kind_tasks if open_shards or (kind is NUMBER and last_tasks)]
@@ -435,11 +405,7 @@ def open_tasks(plan: Plan, *stages: str) -> list[int]:
 
 
 def count_rows(path: Path) -> int:
-    """Returns the rows of a Parquet file of keyed calls.
-
-    Raises:
-        ValueError: if the file is not a table of keyed calls.
-    """
+    """Returns the rows of a Parquet file of keyed calls."""
     with parquet_errors(path):
         metadata = pq.read_metadata(path)
         check_columns(metadata.schema.to_arrow_schema().names, path.name)

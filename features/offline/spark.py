@@ -87,14 +87,10 @@ def vectors(calls: DataFrame, *, features: tuple[str, ...] = NAMES, buckets: int
     """Returns the vectors of every call at its start, from all calls of the frame, bit-equal to `table.vectors`.
 
     Args:
-        calls: keyed calls, columns `records.KEYED_COLUMNS`, and `call`, a unique integer; generated if missing.
-        features: names from the catalogue; fewer features take less time.
         buckets: number of parts of each step, by default `spark.sql.shuffle.partitions`. A part should have some
             hundred thousand calls. The result does not depend on it.
     Returns:
         call, start, caller, callee and a column for each feature, NaN where a value is unknown; in any order.
-    Raises:
-        ValueError: if a column is missing or a feature is not in the catalogue; an unknown word fails the job.
     """
     columns = ", ".join(f"`{name}` double" for name in features)
     return apply_to_vectors(
@@ -125,12 +121,7 @@ def apply_to_vectors(
 
 
 def session(threads: int = 0) -> SparkSession:
-    """Returns the active session, or a new one as configured, or a local one on `threads` cores (0: all).
-
-    Raises:
-        ImportError: if PySpark is not installed.
-        OSError: if Spark cannot be started.
-    """
+    """Returns the active session, or a new one as configured, or a local one on `threads` cores (0: all)."""
     try:
         with _without_pandas():
             from pyspark import SparkConf, SparkContext
@@ -167,9 +158,6 @@ def read_keyed(spark: SparkSession, path: str) -> DataFrame:
     """Reads keyed calls in Parquet, a file or a folder, from anywhere that Spark reads.
 
     A null in a required column, or a text that is not a token, fails the job that reads it.
-
-    Raises:
-        ValueError: if the path has no table of keyed calls.
     """
     from pyspark.sql import functions as F  # noqa: N812
 
@@ -194,11 +182,7 @@ def read_keyed(spark: SparkSession, path: str) -> DataFrame:
 
 
 def write(frame: DataFrame, out: str) -> None:
-    """Writes a frame as Parquet files in a new folder.
-
-    Raises:
-        ValueError: if the folder exists, or with the message of a failed row.
-    """
+    """Writes a frame as Parquet files in a new folder."""
     with one_line_errors():
         frame.write.parquet(out, compression="zstd")
 
@@ -217,7 +201,6 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _with_buckets(calls: DataFrame, buckets: int) -> DataFrame:
-    """Returns the columns of keyed calls, their ids, and the bucket of each key."""
     from pyspark.sql import functions as F  # noqa: N812
 
     call = calls["call"].cast("long") if "call" in calls.columns else F.monotonically_increasing_id()
@@ -229,7 +212,6 @@ def _with_buckets(calls: DataFrame, buckets: int) -> DataFrame:
 
 
 def _exchange(parcels: DataFrame, buckets: int) -> DataFrame:
-    """Sends every parcel to its bucket. Spark before 4.1 hashes the bucket again, which is less even."""
     exchange = getattr(parcels, "repartitionById", parcels.repartition)
     frame: DataFrame = exchange(buckets, "bucket")
     return frame
@@ -242,7 +224,6 @@ def _map_batches(frame: DataFrame, work: Callable[[Batches], Batches], schema: s
 
 @contextmanager
 def _without_pandas() -> Iterator[None]:
-    """Ignores the warning of PySpark about a new pandas, which is not used here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
         yield
@@ -289,7 +270,6 @@ def _pack_batches(buckets: int, batches: Batches) -> Batches:
 
 
 def _pack(calls: pa.Table, buckets: int) -> Parcel:
-    """Sends keyed calls with ids (`call`) and BUCKETS to the buckets of their callers."""
     ids = calls["call"].to_numpy()
     rows = {name: calls[name].combine_chunks() for name in (*KEYS, *BUCKETS)}
     rows |= {"record": packed_calls(calls, ids), "home": pa.array((ids % buckets).astype(np.uint16))}
@@ -343,7 +323,6 @@ def _finish(names: tuple[str, ...], work: Work, batches: Batches) -> Iterator[pa
 
 
 def _parcel_batches(parcels: Iterator[Parcel]) -> Iterator[pa.RecordBatch]:
-    """Yields the pieces of parcels as rows, many small ones or few large ones at a time."""
     schema = pa.schema({"bucket": pa.int32(), "stage": pa.string(), "body": pa.binary()})
     waiting, size = [], 0
     for piece in _pieces(parcels):
@@ -357,7 +336,6 @@ def _parcel_batches(parcels: Iterator[Parcel]) -> Iterator[pa.RecordBatch]:
 
 
 def _pieces(parcels: Iterator[Parcel]) -> Iterator[tuple[int, str, bytes]]:
-    """Cuts parcels by bucket, otherwise in their order; yields bucket, stage and the rows as an Arrow stream."""
     for stage, rows, to in parcels:
         order = np.argsort(to.astype(np.uint16), kind="stable")  # NumPy sorts 16 bits by counting
         batch, where = pa.record_batch(rows).take(pa.array(order)), to[order].astype(np.int64)

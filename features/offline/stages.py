@@ -72,11 +72,7 @@ def values_stage(role: str) -> str:
 
 
 def packed_calls(calls: pa.Table, ids: Array) -> pa.FixedSizeBinaryArray:
-    """Returns the records of keyed calls as cells, without keys: keys get codes only when a shard is complete.
-
-    Raises:
-        ValueError: if a column contains an unknown word.
-    """
+    """Returns the records of keyed calls as cells, without keys: keys get codes only when a shard is complete."""
     blank = pa.DictionaryArray.from_arrays(pa.array(np.zeros(calls.num_rows, dtype=np.int32)), pa.array([""]))
     keyless = {name: blank if name in KEYED_TOKENS else calls[name] for name in KEYED_COLUMNS}
     records = read_records(pa.table(keyless), threads=1)[0].reshape(-1, RECORD)
@@ -85,11 +81,7 @@ def packed_calls(calls: pa.Table, ids: Array) -> pa.FixedSizeBinaryArray:
 
 
 def sent_calls(out: pa.Table, kinds: Sequence[Kind], shard: int, shards: int, where: Where) -> Iterator[Parcel]:
-    """Sends the calls of a shard of callers to the shards of callees and groups, as these kinds of history need them.
-
-    Args:
-        out: all rows of the shard.
-    """
+    """Sends the calls of a shard of callers to the shards of callees and groups, as these kinds of history need."""
     if NUMBER in kinds:
         yield Parcel(IN, {name: out[name].combine_chunks() for name in NUMBER_COLUMNS}, where(out, "callee"))
     records = copied_cells(out["record"])
@@ -154,11 +146,7 @@ def kind_calls(kind: Kind, sides: Sequence[pa.Table]) -> KindCalls:
 
 
 def role_values(kind: Kind, sides: Sequence[pa.Table], names: tuple[str, ...]) -> Iterator[Parcel]:
-    """Sends the values that the keys of a shard add to their calls to the homes of the calls.
-
-    Args:
-        sides: all rows of the shard, of each stage of `inputs_of`.
-    """
+    """Sends the values that the keys of a shard add to their calls to the homes of the calls."""
     features = tuple(feature for feature in select_features(names) if feature.role in kind.roles)
     calls = kind_calls(kind, sides)
     parts = [
@@ -186,13 +174,7 @@ def role_columns(role: str, features: tuple[Feature, ...]) -> slice:
 
 
 def joined_vectors(rows: Array, names: tuple[str, ...], values: Iterable[tuple[str, pa.Table]]) -> Array:
-    """Returns the vectors of calls, float64 (calls, features) in catalogue order.
-
-    Args:
-        rows: ids of the calls, ascending.
-        names: names of the features.
-        values: roles, and all rows that `role_values` sent for them.
-    """
+    """Returns the vectors of calls, float64 (calls, features) in catalogue order."""
     vectors = np.empty((len(rows), len(select_features(names))))
     absent = [role for kind in KINDS for role in kind.roles]
     for role, received in values:
@@ -206,14 +188,7 @@ def joined_vectors(rows: Array, names: tuple[str, ...], values: Iterable[tuple[s
 def join_values(
     vectors: Array, role: str, rows: Array, names: tuple[str, ...], values: Iterable[pa.RecordBatch]
 ) -> None:
-    """Writes the values of a role into their columns of vectors.
-
-    Args:
-        rows: ids of the calls, ascending.
-        names: names of all features.
-        values: all rows that `role_values` sent for the role. A call without a trunk or device has none: its features
-            are NaN.
-    """
+    """Writes the values of a role into their columns of vectors."""
     columns, missing = vectors[:, role_columns(role, select_features(names))], np.ones(len(rows), dtype=bool)
     for batch in values:
         place = np.searchsorted(rows, batch["row"].to_numpy())

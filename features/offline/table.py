@@ -49,14 +49,10 @@ def vectors(
     """Returns the vectors of calls at their start, from all calls of the table that were known before.
 
     Args:
-        calls: keyed calls, columns `records.KEYED_COLUMNS`, in any order.
         rows: the calls whose vectors are wanted, each once; all by default. Fewer rows take less time.
-        features: names from the catalogue. Fewer features take less time and memory.
         threads: number of cores; all by default. The result does not depend on it.
     Returns:
         float64 (rows, features), in the order of `rows`; NaN where a value is unknown.
-    Raises:
-        ValueError: if a column is missing or contains an unknown word, or a feature is not in the catalogue.
     """
     select_features(features)
     names = tuple(dict.fromkeys(features))
@@ -83,11 +79,7 @@ def row_indices(calls: Packed) -> Array:
 
 
 def fill_vectors(calls: Packed, numbers: Grouped, features: tuple[Feature, ...], count: int, threads: int) -> Array:
-    """Returns the `count` vectors of packed calls, in the rows that the records name.
-
-    Args:
-        features: the features of the columns, in order.
-    """
+    """Returns the `count` vectors of packed calls, in the rows that the records name."""
     out, notes = np.empty((count, len(features))), NO_NOTES
     parts = list(pairwise(np.linspace(0, count, PARTS_PER_THREAD * threads + 1).astype(int).tolist()))
     with workers(threads) as run:  # threads suffice: the compiled kernel releases the GIL

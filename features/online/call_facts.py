@@ -77,11 +77,7 @@ def facts_of(call: KeyedCall) -> int:
 
 
 def check(call: KeyedCall) -> None:
-    """Checks that all arguments of the kernel are integers within its bounds.
-
-    Raises:
-        AttributeError, TypeError, struct.error: if one is not.
-    """
+    """Checks that all arguments of the kernel are integers within its bounds."""
     ring, talk = call.ring or 0, call.talk or 0
     _packed(call.start, call.start + ring + talk, ring, talk, call.recorded or 0, *_facts(call))
 
@@ -118,11 +114,6 @@ def end_arguments(call: KeyedCall) -> tuple[int, int, int]:
 def take_record(driver: Driver, place: int, call: KeyedCall, add_keys: Callable[[], bool], text_of: TextOf) -> bool:
     """Takes one more record of a stored call.
 
-    Args:
-        driver: `driver.memory["shared"]["group"]` contains the keys of the record.
-        place: place of the call.
-        add_keys: adds keys there for new blocks, trunks and devices; returns False if the call was dropped.
-        text_of: returns the token of a key.
     Returns: False if the call was dropped.
     """
     memory = driver.memory["shared"]
@@ -161,7 +152,6 @@ def take_record(driver: Driver, place: int, call: KeyedCall, add_keys: Callable[
 
 
 def _compare_starts(driver: Driver, place: int, call: KeyedCall) -> int:
-    """Returns -1 if a record makes the attempt of a stored call known first, 0 with the present one, 1 later."""
     facts = read_wide(driver.memory["shared"]["calls"], place * FIELDS + FACTS)
     if facts >> STARTED & 1:
         return 1
@@ -171,7 +161,6 @@ def _compare_starts(driver: Driver, place: int, call: KeyedCall) -> int:
 
 
 def _compare_ends(driver: Driver, place: int, call: KeyedCall) -> int:
-    """Returns -1 if a record makes the outcome of a stored call known first, 0 with the present one, 1 later."""
     calls = driver.memory["shared"]["calls"]
     facts, duration = read_wide(calls, place * FIELDS + FACTS), calls[place * FIELDS + DURATION]
     if facts >> OVER & 1 or not has_outcome(call):
@@ -186,7 +175,6 @@ def _compare_ends(driver: Driver, place: int, call: KeyedCall) -> int:
 
 
 def _first_tokens(own: list[int], present: list[int], text_of: TextOf) -> list[int]:
-    """Returns for each kind of group the key whose token sorts first."""
     return [
         max(pair) if min(pair) <= 0 or pair[0] == pair[1] else min(pair, key=lambda key: text_of(kind, key))
         for kind, pair in enumerate(zip(own, present, strict=True))
@@ -199,7 +187,6 @@ def _set_group(group: Any, keys: list[int]) -> None:
 
 
 def _keys_of(memory: Any, field: int, place: int) -> list[int]:
-    """Returns the keys of block, trunk and device of a stored call, by its field ROUTE or LATER_ROUTE."""
     first = memory["calls"][place * FIELDS + field] * ROUTE_SIZE + KEYS_OF
     keys: list[int] = memory["routes"][first : first + GROUPS].tolist()
     return keys

@@ -23,7 +23,6 @@ def is_covered(days: Collection[int], first: int, at: int, wanted: int = COVERAG
 
     Args:
         days: days with calls, in days since 1970 (UTC).
-        first: the earliest of them.
         at: the call's start (Unix ms).
         wanted: required days; 0 is always covered.
 

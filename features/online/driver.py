@@ -93,7 +93,6 @@ def _bound(memory: Arrays) -> dict[str, Any]:
 
 
 def _with(function: Any, memory: Any) -> Any:
-    """Returns a function that appends `memory` to the arguments."""
     return lambda *arguments: function(*arguments, memory)
 
 

@@ -153,10 +153,6 @@ def needs_second_model(feed: str, own: str) -> bool:
 
     Records on the bundle's own feed are like the complete records of its training: its first model scores them.
 
-    Args:
-        feed: the feed of the records.
-        own: the feed that the bundle was trained on.
-
     >>> [needs_second_model(feed, "complete") for feed in ("complete", "no routes", "answered only, no routes")]
     [False, False, True]
     >>> needs_second_model("answered only", own="answered only")
@@ -294,20 +290,17 @@ def shares_of_sample(sample: Collection[SampledCall]) -> FeedShares | None:
 
 
 def _site(calls: Collection[SampledCall]) -> float:
-    """Returns the share of lone calls divided by the share of centres among the numbers, as FeedShares has it."""
     seen = Counter(chain.from_iterable((call.caller, call.callee) for call in calls))
     centres = {call.caller if seen[call.caller] >= seen[call.callee] else call.callee for call in calls}
     return sum(call.lone for call in calls) / max(len(calls), 1) * len(seen) / max(len(centres), 1)
 
 
 def _busy(calls: Collection[SampledCall]) -> float:
-    """Returns the share of busy callers that have received a call, each caller counted once, as FeedShares has it."""
     called = {call.caller: call.called for call in calls if call.made >= BUSY_CALLS}
     return sum(called.values()) / len(called) if len(called) >= FEWEST_BUSY else 1.0
 
 
 def _balance(calls: Collection[SampledCall]) -> float:
-    """Returns the median balance of the calls whose parties call each other, as FeedShares has it."""
     balances = sorted(call.balance for call in calls if call.balance)
     return balances[len(balances) // 2] if len(balances) >= FEWEST_BALANCED else 1.0
 
@@ -333,12 +326,7 @@ def feed_of_table(calls: pa.Table) -> str:
 
 
 def feed_of_batches(read: Callable[[], Iterable[pa.Table | pa.RecordBatch]], count: int) -> str:
-    """Returns the feed of keyed calls that are read in batches; in memory are a batch and a sample of the calls.
-
-    Args:
-        read: returns the batches, with at least the columns COLUMNS. It is called twice.
-        count: calls of all batches.
-    """
+    """Returns the feed of keyed calls that are read in batches; in memory are a batch and a sample of the calls."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -436,7 +424,6 @@ class _CallsByWeek:
         self._dealt = [pa.concat_tables(self._dealt).group_by(["place", "partner"]).aggregate([])]
 
     def _calls_of(self, number: Int64s, other: Int64s, week: Int64s) -> Int64s:
-        """Returns a number for each (number, other, week)."""
         return (number * len(self._numbers) + other) * max(self._weeks, 1) + week
 
     def _parties(self, calls: pa.Table | pa.RecordBatch) -> tuple[Int64s, Int64s, Int64s]:
@@ -472,7 +459,6 @@ def _texts_or_numbers(column: Any) -> Any:
 
 
 def _hashes(texts: Any) -> Any:
-    """Returns 64-bit hashes of a column of texts, shape (texts,)."""
     import pandas as pd
 
     return _of_each_text(
@@ -481,7 +467,6 @@ def _hashes(texts: Any) -> Any:
 
 
 def _of_each_text(function: Callable[[Any], Any], column: Any) -> Any:
-    """Returns a function's value of each text of a column; the function gets the distinct ones as an array."""
     import pyarrow as pa
 
     texts = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

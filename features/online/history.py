@@ -176,7 +176,6 @@ class History:
         ask_for_large_pages(array for part in self._memory.values() for array in part.values())
 
     def _restore(self, facts: snapshot.Facts, tokens: dict[str, list[str]]) -> None:
-        """Restores what is not in the arrays, and rebuilds the hash tables."""
         self._moment = TrustedMoment.of_facts(facts["moment"])
         self._call_days = CallDays(facts["days"])
         self._dropped_until = facts["dropped_until"]
@@ -237,7 +236,6 @@ class History:
         return row if self._order is None else array("d", [row[i] for i in self._order])
 
     def _copy(self) -> Driver:
-        """Returns a driver of a copy of the memory, whose windows may move."""
         self._driver.advance(self._moment.at)
         copy = self._spare or driver(self._max_calls, self._max_numbers, compiled=self._driver.compiled)
         self._spare = copy if self._counts[call_store.PLACES] < LARGE_PAGES_FROM else None
@@ -272,7 +270,6 @@ class History:
             self._driver.end_call(place, *end_arguments(call), event_facts(call))
 
     def _add_keys_of_stored(self, call: KeyedCall) -> bool:
-        """Gives keys to new blocks, trunks and devices of a stored call; returns whether it is still stored."""
         self._add_group_keys(call)
         parties = self._keys[NUMBER].key(call.caller), self._keys[NUMBER].key(call.callee)
         return int(self._driver.find_call(call.start, *parties)) >= 0
@@ -391,14 +388,12 @@ class History:
         return key
 
     def _evict(self, kind: str, key: int) -> None:
-        """Evicts a key that has no call."""
         self._cached_call = None
         self._keys[kind].remove(key)
         self.evicted += int(self._is_remembered(kind, key))
         self._driver.free_key[kind](key)
 
     def _is_remembered(self, kind: str, key: int) -> bool:
-        """Returns whether features still read the past of an idle key: of numbers, the days of `MEMORY_DAYS`."""
         if kind != NUMBER:
             return False
         size = compact_size(self._driver.layouts[kind])

@@ -125,13 +125,11 @@ class MemoryFeed:
         return sample if len(days) >= FEWEST_DAYS else [call._replace(made=0) for call in sample]
 
     def _is_mutual(self, record: int, caller: int, callee: int) -> bool:
-        """Returns whether the callee of a call called its caller in the window of seven days, by the pair's record."""
         start = record * self._driver.layouts["number"].PAIR
         opposite = start ^ (0 if caller > callee else PAIR_IN) ^ WIDEST
         return bool(record and self._memory["number"]["pairs"][opposite] > 0)
 
     def _week_of(self, key: int) -> tuple[int, bool, int]:
-        """Returns a number's calls in the window of seven days, whether it was called, and how many others it met."""
         state, layout = self._memory["number"]["state"], self._driver.layouts["number"]
         base = self._driver.number_state(key) * layout.STATE
         sums = base + layout.SUMS + WIDEST * layout.SLOTS

@@ -60,12 +60,7 @@ def write(path: Path, facts: Facts, tokens: dict[str, list[str]], arrays: Iterab
 
 
 def replace_tokens(path: Path, change: Callable[[list[str]], list[str]]) -> None:
-    """Rewrites a snapshot atomically with other tokens.
-
-    Args:
-        path: the snapshot.
-        change: returns the new tokens for a list of tokens, in the same order.
-    """
+    """Rewrites a snapshot atomically with other tokens."""
     file, facts, tokens = open_snapshot(path)
     with file:
         arrays = file.read()[:-DIGEST]
@@ -78,12 +73,7 @@ def line(value: Any) -> bytes:
 
 
 def open_snapshot(path: Path) -> tuple[BinaryIO, Facts, dict[str, list[str]]]:
-    """Opens a snapshot and reads its facts and tokens; the file is positioned at the first array.
-
-    Raises:
-        ValueError: if it is incomplete, has another format, or other users may write it.
-        OSError: if it cannot be read.
-    """
+    """Opens a snapshot and reads its facts and tokens; the file is positioned at the first array."""
     file = path.open("rb")
     try:
         check(file, path)

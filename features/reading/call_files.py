@@ -75,14 +75,6 @@ def read_calls(
     """Reads call records of a Parquet or CSV file, plain or gzip, whose format is detected by its first bytes.
 
     Memory: one batch and the result.
-
-    Args:
-        quarantine: file for the invalid rows (JSON lines, numbers as tokens of `key`); None only counts them.
-        strict: whether an invalid row is an error.
-        most_invalid: largest share of rows that may be invalid, without repeats of a call; with more of them, or no
-            valid row, the file is an error that names the commonest reasons. None accepts every file.
-    Raises: ValueError: if the file as a whole cannot be read, `strict` and a row is invalid, or too many rows are.
-        TypeError: if `layout` is a name, not a Layout.
     """
     if not isinstance(layout, Layout):
         raise TypeError(f"layout must be a Layout, see read_layout(name), got {type(layout).__name__}")
@@ -110,10 +102,6 @@ def read_batches(
     """Yields the valid calls of a file in its order, batch by batch, with their row numbers; repeats are among them.
 
     While a batch is decoded, the next one is split into cells.
-
-    Args:
-        invalid: takes the invalid rows.
-    Raises: ValueError: also if half of the calls ring for more than ten minutes, or talk for more than three hours.
     """
     size, columns = path.stat().st_size, dict[str, tuple[str, ...]]()
     latest = time.time() + DAY  # of a valid call, in Unix seconds
@@ -160,7 +148,6 @@ def without_duplicates(calls: pa.Table, rows: Int64s, layout: Layout, invalid: Q
     Args:
         rows: number of each call's row in the file, shape (calls,). Negative numbers are those of an earlier file: its
             rows stay only for calls without a row of this file.
-        invalid: takes the repeats.
     """
     faults, first = _duplicates(calls, rows < 0, two_sided="subscriber" in layout.columns)
     invalid.add(rows, faults, calls, {name: name for name in CALL_COLUMNS}, first=rows[first])
@@ -193,9 +180,6 @@ def _parquet_batches(path: Path, match: MatchColumns) -> Iterator[Batch]:
 def _duplicates(table: pa.Table, earlier: Bools, *, two_sided: bool) -> tuple[Faults, Int64s]:
     """Marks rows that repeat a call (caller, callee and start) of another row.
 
-    Args:
-        earlier: whether the row is one of an earlier file.
-        two_sided: whether a call can have a record of each side; these agree in talk, but not in other columns.
     Returns: the faults, and for each row the row of its call that stays.
     """
     faults, first = Faults(table.num_rows), np.arange(table.num_rows)
@@ -233,7 +217,6 @@ def _duplicates(table: pa.Table, earlier: Bools, *, two_sided: bool) -> tuple[Fa
 
 
 def _comparable(column: pa.ChunkedArray) -> Int64s:
-    """Encodes a column as integers that are equal where the values are equal, null included."""
     array = column.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.indices

@@ -86,7 +86,6 @@ def decode(
     """Decodes a batch of cells.
 
     Args:
-        columns: names of the columns in `cells` by role (`Layout.match`).
         latest: latest valid time in Unix seconds.
     Returns: the calls, and the fault of each row.
     """
@@ -127,13 +126,11 @@ def _column(cells: pa.Table, names: tuple[str, ...]) -> pa.Array:
 
 
 def _before_last(column: pa.Array, mark: str) -> pa.Array:
-    """Returns the part of each text before the last `mark`; "" without one."""
     pattern = f"(?s)^(?:(.*){re.escape(mark)})?.*$"
     return pc.replace_substring_regex(column.cast(pa.string()), pattern, r"\1")
 
 
 def _time(column: pa.Array, role: str, layout: Layout, latest: float, faults: Faults) -> Floats:
-    """Returns Unix milliseconds (UTC); NaN where a cell is empty or invalid."""
     column = _text_or_number(column)
     at = _milliseconds(column, layout)
     expected = " or ".join(_FORMATS.get(name, f"a time written as {name}") for name in layout.formats)
@@ -173,14 +170,12 @@ def _milliseconds(column: pa.Array, layout: Layout) -> Floats:
 
 
 def _like(texts: pa.Array, pattern: str) -> pa.Array:
-    """Returns which texts match a pattern of digits and marks; for texts of one shape, the first one answers."""
     if not texts.null_count and _have_one_shape(texts):
         return pa.repeat(pc.match_substring_regex(texts[:1], pattern)[0], len(texts))
     return pc.match_substring_regex(texts, pattern).fill_null(False)
 
 
 def _have_one_shape(texts: pa.Array) -> bool:
-    """Returns whether all texts, none null, have digits in the same places and are equal elsewhere."""
     _, offsets, data = texts.buffers()
     bounds = np.frombuffer(offsets, np.int32)[texts.offset :][: len(texts) + 1]
     if not bounds[-1] - bounds[0] or np.any(np.diff(bounds) != bounds[1] - bounds[0]):
@@ -191,7 +186,6 @@ def _have_one_shape(texts: pa.Array) -> bool:
 
 
 def _parsed(texts: pa.Array, form: str) -> pa.Array:
-    """Returns texts as timestamps; null where a text has another form, or is no day of the calendar."""
     import pandas as pd  # Arrow's own parser reads 30 February as 2 March
 
     moments = pd.to_datetime(pd.Series(texts.to_pylist(), dtype=object), format=form, errors="coerce", utc="%z" in form)
@@ -269,7 +263,6 @@ def _seconds(column: pa.Array) -> Floats:
 
 
 def _category(column: pa.Array | None, role: str, rows: int, layout: Layout, faults: Faults) -> Int32s:
-    """Returns indices into `CATEGORIES[role]`; -1 where the cell is empty."""
     listed = CATEGORIES[role]
     if column is None:
         constant = layout.constants.get(role)
@@ -317,7 +310,6 @@ def _sides(inputs: Mapping[str, pa.Array], direction: Int32s, layout: Layout, fa
 
 
 def _classes(codes: dict[str, Int32s], direction: Int32s | None) -> None:
-    """Sets the classes of caller and callee from those of a subscriber's record and its direction, if it has one."""
     own, peer = codes.pop("subscriber_class"), codes.pop("peer_class")
     if direction is not None:
         out = direction == 0
@@ -325,7 +317,6 @@ def _classes(codes: dict[str, Int32s], direction: Int32s | None) -> None:
 
 
 def _encoded(column: pa.Array) -> tuple[Int32s, pa.Array]:
-    """Returns codes into distinct texts, -1 for null and empty, and the texts."""
     if not pa.types.is_dictionary(column.type) or column.dictionary.null_count:
         column = column.cast(pa.string()).dictionary_encode()
     words = column.dictionary.cast(pa.string())
@@ -337,7 +328,6 @@ def _encoded(column: pa.Array) -> tuple[Int32s, pa.Array]:
 
 
 def _text_or_number(column: pa.Array) -> pa.Array:
-    """Casts to text, float64 or timestamp, the types from which times and seconds are read."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_timestamp(kind):
         return column

@@ -68,7 +68,6 @@ def read_lines(path: Path, match: MatchColumns, layout: Layout | None = None) ->
 
     Args:
         layout: names the columns of a file without a header line; None for a file that has one.
-    Raises: ValueError: if the file is not UTF-8 text in lines, or has no header line but needs one.
     """
     names: list[str] = []
     wanted: list[str] = []
@@ -148,7 +147,6 @@ def _names(path: Path, text: bytes, header: Sequence[str], fewest: int) -> tuple
 
 
 def _header(line: bytes, file: str) -> str:
-    """Returns the first line as text; raises ValueError if it cannot be a header line."""
     if not _is_utf8(line):
         raise ValueError(f"{file}: the first line is not UTF-8 text, expected a header line; save the file as UTF-8")
     if b"\r" in line.rstrip(b"\r\n"):

@@ -141,14 +141,7 @@ class Quarantine:
         broken: Sequence[BrokenLine] = (),
         first: Int64s | None = None,
     ) -> None:
-        """Adds the faulty rows of a table, and the broken lines of the same part of the file.
-
-        Args:
-            rows: number of each row of `cells` in the file.
-            roles: role of each column of `cells`.
-            first: for duplicates, number of the row of the call that stays.
-        Raises: ValueError: if strict, and a row is faulty.
-        """
+        """Adds the faulty rows of a table, and the broken lines of the same part of the file."""
         at = np.flatnonzero(faults.which)
         faulty = [(int(rows[i]), faults.kinds[faults.which[i]]) for i in at]
         if self._strict and (faulty or broken):
@@ -187,7 +180,6 @@ class Quarantine:
             self._file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def _count_words(self, faults: Faults, cells: pa.Table, names: Mapping[str, str]) -> None:
-        """Counts the words that are not listed, by role."""
         for place, fault in enumerate(faults.kinds):
             if fault.reason in (BAD_VALUE, UNKNOWN_WORD) and fault.role in _LISTED:
                 name = names.get(fault.role)
@@ -197,7 +189,6 @@ class Quarantine:
                         self.words[fault.role][pair["values"]] += pair["counts"]
 
     def _add_examples(self, faults: Faults, cells: pa.Table, names: Mapping[str, str]) -> None:
-        """Adds an example of each fault of a time or duration."""
         for place in np.unique(faults.which[faults.which > 0]).tolist():
             fault = faults.kinds[place]
             if fault.role in (*_MOMENTS, *SECONDS) and fault.role in names:
@@ -229,7 +220,6 @@ class Quarantine:
         return {"token": self._token(text)}
 
     def _is_clear(self, text: str, role: str) -> bool:
-        """Returns whether a cell is valid for its column and cannot be a telephone number."""
         return bool(
             (role in _MOMENTS and _WRITTEN_TIME.fullmatch(text))
             or (role in (*_MOMENTS, *SECONDS) and _SHORT_COUNT.fullmatch(text))
@@ -260,16 +250,7 @@ HINTS = {
 
 
 def check_valid(valid: int, invalid: Quarantine, most: float = 1.0) -> None:
-    """Checks that not every row of a file is invalid, nor a larger share of them than `most`.
-
-    Args:
-        valid: number of valid rows.
-        invalid: the invalid rows.
-        most: largest share of the rows that may be invalid, without repeats of a call.
-    Raises:
-        ValueError: if more rows, at least one, are invalid. The message names up to REASONS reasons, the column, a
-            value, the expected value, and what to add to the layout. It shows no cell that can be a telephone number.
-    """
+    """Checks that not every row of a file is invalid, nor a larger share of them than `most`."""
     kinds = Counter({kind: n for kind, n in invalid.kinds.items() if kind[0].reason not in _REPEATS})
     refused, rows = sum(kinds.values()), valid + sum(invalid.counts.values())
     if not refused or (valid and refused <= most * rows):
@@ -299,6 +280,5 @@ def _hint(invalid: Quarantine, fault: Fault) -> str:
 
 
 def _showable(word: str, count: int, invalid: Quarantine) -> bool:
-    """Returns whether a word is short, common and almost without digits, so no number and hardly a name."""
     digits = sum(letter.isnumeric() for letter in word)
     return len(word) <= LONGEST_WORD and digits <= MOST_DIGITS and 100 * count >= sum(invalid.counts.values())

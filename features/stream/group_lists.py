@@ -16,12 +16,7 @@ from .key_store import KeyStore
 def count_event(
     kind: int, place: int, window: int, sign: int, key: int, member: int, calls_in: int, m: Memory, store: KeyStore
 ) -> None:
-    """Adds an attempt (`kind` 0) or an outcome (1) to a window (`sign` 1) or removes it (-1).
-
-    Args:
-        member: the caller's pair record, 0 if it has none.
-        calls_in: the caller's calls in the window, with this change applied.
-    """
+    """Adds an attempt (`kind` 0) or an outcome (1) to a window (`sign` 1) or removes it (-1)."""
     call = place * FIELDS
     count(kind, call, sign, store.state, key * STATE + SUMS + window * SLOTS, m.calls)
     left = calls_in

@@ -222,7 +222,6 @@ def emit_values(
     """Writes a number's values of a call into the vector, from `row` on.
 
     Args:
-        single: the only stored call of the two parties, or NONE.
         direction: 0 for the caller, 1 for the callee.
     """
     base = 0

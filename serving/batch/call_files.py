@@ -129,11 +129,6 @@ def read_keyed_file(file: CallFile, purpose: str, *, progress: Callable[[int, in
 
     Expired rows of a keyed table are left out. Unkeyed records of other systems do not expire here: their declaration
     ends on its day `until`.
-
-    Args:
-        purpose: what the calls are used for; a declaration must permit it (`serving/custody/purposes.py`).
-    Raises:
-        ValueError: in one line, for faults of the file, or if too many of its rows are invalid.
     """
     declaration = require_purpose(file.path, purpose)
     if file.keyed:
@@ -159,8 +154,6 @@ def keyed_input(
 
     Args:
         history: file of the same layout with the days before.
-        declaration: that of the file; it decides which keyed calls have expired.
-        resumable: whether a later run may go on with the folder. It then must have the same inputs.
     """
     if file.keyed:
         source = unexpired_file(file.path, folder, declaration)
@@ -188,10 +181,6 @@ def key_file(
 
     Memory does not grow with the file.
 
-    Args:
-        folder: locked: two processes with temporary keys would overwrite each other's tokens.
-        inputs: what the result follows from (`intake_inputs`); an earlier run with other inputs is refused.
-        history, refused: as for `write_keyed`.
     Returns: the Parquet file, and the number of quarantined rows by reason.
     """
     calls, notes = folder / "_calls.parquet", folder / "_intake.json"
@@ -217,11 +206,7 @@ def key_file(
 
 
 def unexpired_file(path: Path, folder: Path, declaration: Declaration) -> Path:
-    """Returns a Parquet file of keyed calls without expired rows: the file itself, or a copy in the folder.
-
-    Raises:
-        ValueError: if the file is no table of keyed calls, or all of its calls have expired.
-    """
+    """Returns a Parquet file of keyed calls without expired rows: the file itself, or a copy in the folder."""
     rows, rules, copy = count_rows(path), read_retention(), folder / "_unexpired.parquet"
     now, rule = now_ms(), rules.of("calls")
     expired = 0 if not declaration.limits or copy.exists() else count_expired(path, rule, now)

@@ -117,8 +117,6 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
         threads: number of threads; 0 for one a core.
     Returns: counts of calls and callers by action, what was not scored, and `resumed` if an unfinished run was;
         JSON-able.
-    Raises:
-        ValueError: in one line, for faults of any file, or a file without a call.
     """
     inputs.check()
     check_copied(inputs.calls, inputs.keep)
@@ -171,12 +169,7 @@ def score_calls(
 ) -> tuple[Scores, Array]:
     """Scores keyed calls by model and rules.
 
-    Args:
-        calls: keyed calls in order of start.
-        columns: as from `read_own_columns`; needed only by a model with own columns.
     Returns: the scores, and the vectors of the calls, shape (calls, features).
-    Raises:
-        ValueError: if the model has own columns, and there is no table with them.
     """
     rows = vectors(calls, threads=threads or None)
     if own_columns(scorer.features):
@@ -215,12 +208,7 @@ def open_scorer(
 
 
 def open_registers(folder: Path | None, key: Path | None, purpose: str) -> Registers | None:
-    """Reads the registers of a folder, keyed or as offices write them, without expired rows; None without a folder.
-
-    Raises:
-        ValueError: if the registers hold plain numbers and the key of the calls is missing, or the folder is not
-            declared for the purpose.
-    """
+    """Reads the registers of a folder, keyed or as offices write them, without expired rows; None without a folder."""
     if folder is None:
         return None
     declaration = require_purpose(folder, purpose)
@@ -243,10 +231,7 @@ def summary(
     """Returns the figures of scored calls, JSON-able.
 
     Args:
-        scope: feed of the records, and shift of their network.
         counts: `calls`, `filling`, the start of the last call as `last` (Unix ms), and other counts, which are copied.
-        quarantined: number of rows that are no calls, by reason.
-        odd_records: signs that the records were read in a wrong way, a sentence each.
     """
     feed, shift = scope
     return {

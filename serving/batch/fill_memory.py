@@ -30,14 +30,7 @@ FIRST = 1  # number of the snapshot, and of the first journal that follows it
 def fill_state(state: Path, file: CallFile, *, calls: int, numbers: int, progress: Progress) -> dict[str, Any]:
     """Reads the records of the last HISTORY_DAYS and writes a snapshot that a service starts from.
 
-    Args:
-        state: folder without events of a service; an earlier snapshot of this function is replaced.
-        file: the records; the service needs the same zone.
-        calls, numbers: capacity of the history, as for `History`.
     Returns: counts, the first and the last moment, and whether the history is covered on the day after the last one.
-    Raises:
-        ValueError: in one line, if the folder holds events of a service, another process owns it, or the records have
-            no call.
     """
     file.check()
     state.mkdir(parents=True, exist_ok=True, mode=0o700)

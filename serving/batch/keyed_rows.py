@@ -69,11 +69,7 @@ class Rows:
         """Returns the values of a column; marks cells without one.
 
         Args:
-            role: name of the column in messages.
             read: returns the value of a text; None for an invalid one. Each distinct text is read once.
-            expected: what a cell must be.
-            bad: reason of an invalid cell.
-            missing: reason of an empty cell; "" if a cell may be empty.
         """
         texts = self.texts(column)
         value_of = {text: read(text) for text in dict.fromkeys(texts) if text is not None}
@@ -88,10 +84,7 @@ class Rows:
         """Returns the moments of a column in UTC, in milliseconds; NaT for an empty or invalid cell, which is marked.
 
         Args:
-            role: name of the column in messages.
-            zone: time zone of moments without one.
             formats: how the file writes moments, the first that fits applies; by default ISO 8601.
-            missing: reason of an empty cell; "" if a cell may be empty.
         """
         parsed, expected = self.cells[column], "a day or a moment by ISO 8601"
         empty = parsed.isna().to_numpy()
@@ -115,10 +108,6 @@ class Rows:
     ) -> tuple[Int64s, Quarantine]:
         """Counts the invalid rows, and writes them to quarantine.
 
-        Args:
-            roles: role of each column that the quarantine shows (`features/reading/quarantine.py`).
-            path: the quarantine file; None only counts.
-            strict: whether an invalid row is an error.
         Returns: the places of the valid rows, and the invalid ones.
         """
         bad = np.flatnonzero(self.faults.which)
@@ -129,13 +118,7 @@ class Rows:
 
 
 def read_rows(path: Path, match: MatchColumns, progress: Progress = silent) -> Rows:
-    """Reads the cells of a file: text (plain or gzip), JSON lines, or Parquet.
-
-    Args:
-        match: returns the names of the columns of each role among those of the file; other columns are not read.
-    Raises:
-        ValueError: in one line, if the file is missing or broken, or `match` refuses its columns.
-    """
+    """Reads the cells of a file: text (plain or gzip), JSON lines, or Parquet."""
     roles: dict[str, tuple[str, ...]] = {}
     wanted: list[str] = []  # columns in the order of the file
 
@@ -180,7 +163,6 @@ def _json_rows(path: Path, match: MatchColumns, roles: Roles) -> Rows:
 
 
 def _frame(cells: pa.Table) -> pd.DataFrame:
-    """Returns cells as pandas, without dictionaries: a categorical column accepts no new word."""
     columns = [dictionary_decoded(column) for column in cells.columns]
     frame: pd.DataFrame = pa.table(columns, names=cells.column_names).to_pandas(ignore_metadata=True)
     return frame
@@ -196,7 +178,6 @@ def _text(value: object) -> str | None:
 
 
 def _iso(texts: pd.Series[str], zone: str) -> pd.Series[pd.Timestamp]:
-    """Parses moments by ISO 8601; NaT in the hours that a clock skips or repeats."""
     zoned = texts.str.contains(_ZONE, na=False)
     plain = pd.to_datetime(texts.mask(zoned), format="ISO8601", errors="coerce")
     moments = pd.to_datetime(texts.where(zoned), format="ISO8601", errors="coerce", utc=True)
@@ -204,7 +185,6 @@ def _iso(texts: pd.Series[str], zone: str) -> pd.Series[pd.Timestamp]:
 
 
 def _formatted(texts: pd.Series[str], formats: Sequence[str]) -> pd.Series[pd.Timestamp]:
-    """Parses moments; the first format that fits the whole text applies."""
     offset = "%z" in formats[0]
     parsed = pd.Series(pd.NaT, index=texts.index, dtype="datetime64[us, UTC]" if offset else "datetime64[us]")
     for form in formats:
@@ -222,11 +202,6 @@ def checked_frame(table: pa.Table, schema: pa.Schema, where: str) -> pd.DataFram
     """Checks an Arrow table against a schema and returns it as pandas, with text as plain objects.
 
     Columns outside the schema are dropped. A nullable column may be missing.
-
-    Args:
-        where: name of the table in error messages.
-    Raises:
-        ValueError: in one line that names the column and the broken rule; no value is shown.
     """
     columns = {}
     for field in schema:

@@ -25,9 +25,6 @@ def with_callee_keys(calls: pa.Table, callees: CalleeCipher) -> pa.Table:
     """Returns the table with its column `callee` under the callee key; no other value changes.
 
     Dictionaries are cut to the words in use, so a table that was cut out of another carries none of its tokens.
-
-    Raises:
-        ValueError: if the column holds anything but keyed tokens.
     """
     calls = drop_unused_words(calls)
     place, encoded = calls.schema.get_field_index("callee"), dictionary_encoded(calls["callee"])

@@ -43,18 +43,12 @@ def read_own_columns(path: Path) -> pd.DataFrame:
     """Reads a Parquet file of own columns.
 
     Returns: number, known_at, and the other columns as float64.
-    Raises:
-        ValueError: in one line, if a column is missing or not numeric, or a number is not a token.
     """
     return checked_columns(read_parquet(path), path.name)
 
 
 def open_own_columns(path: Path) -> OwnColumns:
-    """Reads a Parquet file of own columns for serving: `Scorer.load(columns=open_own_columns(path))`.
-
-    Raises:
-        ValueError: as `read_own_columns`.
-    """
+    """Reads a Parquet file of own columns for serving: `Scorer.load(columns=open_own_columns(path))`."""
     frame = read_own_columns(path)
     values = {str(name): frame[name].tolist() for name in frame.columns[2:]}
     return OwnColumns(frame["number"].tolist(), milliseconds(frame["known_at"]).tolist(), values)
@@ -64,12 +58,8 @@ def write_own_columns(path: Path, out: Path, *, key: Path | None, zone: str) -> 
     """Keys the numbers of a CSV or Parquet file of own columns, and writes it as `read_own_columns` reads it.
 
     Args:
-        path: number, known_at and numeric columns; numbers are text or whole numbers.
         key: key file; by default CALLSIEVE_KEY, else a new key.
-        zone: time zone of `known_at` without an offset.
     Returns: the number of rows and of numbers, and the names of the columns.
-    Raises:
-        ValueError: in one line, if a column is missing or not as it must be. No message shows a number.
     """
     check_distinct(path, key, out)
     check_present(path, key)
@@ -95,7 +85,6 @@ def _each_column(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _number(text: str) -> float | None:
-    """Returns the number of a cell; NaN for a word that stands for an unknown one, None for any other text."""
     word = text.lower()
     if word in ("true", "false"):
         return float(word == "true")
@@ -128,11 +117,7 @@ def checked_columns(table: pa.Table, where: str) -> pd.DataFrame:
 
 
 def own_features(folders: Iterable[Path]) -> tuple[str, ...]:
-    """Returns the names of the features in the own columns of folders to learn from.
-
-    Raises:
-        ValueError: in one line, if a folder has no own columns, or others than the first one.
-    """
+    """Returns the names of the features in the own columns of folders to learn from."""
     names: dict[Path, list[str]] = {}
     for folder in folders:
         if not (folder / OWN_FILE).is_file():
@@ -149,13 +134,9 @@ def own_values(features: tuple[str, ...], caller: pa.ChunkedArray, start: Array,
     """Returns the own columns among the features for each call, as of its start.
 
     Args:
-        features: names of features; those that begin with OWN are taken, in their order.
         caller: token of each call's caller, shape (calls,).
         start: Unix ms, shape (calls,).
-        table: as from `read_own_columns`.
     Returns: float64 of shape (calls, own features); NaN where nothing was known.
-    Raises:
-        ValueError: if there is no table, or it lacks a column.
     """
     names = [name.removeprefix(OWN) for name in own_columns(features)]
     missing = [name for name in names if table is None or name not in table]

@@ -66,15 +66,7 @@ def read_registers(
     zone: str = "Asia/Shanghai",
     progress: Progress = silent,
 ) -> ReadRegisters:
-    """Reads and keys every register of a folder.
-
-    Args:
-        key: key of the calls; tokens in the files are kept as they are.
-        quarantine: folder for invalid rows, one file `NAME.jsonl` a register.
-        zone: time zone of moments that are written without one.
-    Raises:
-        ValueError: in one line, if a file is not a register, the folder has none, or, if strict, at the first bad row.
-    """
+    """Reads and keys every register of a folder."""
     check_distinct(folder, quarantine)
     time_zone(zone)
     paths = {name: path for name in SCHEMA if (path := _file(folder, name)) is not None}
@@ -128,11 +120,7 @@ def _read(
 
 
 def _rows(path: Path, table: str) -> Rows:
-    """Reads the rows of a file, with the project's names of columns and words in place of Chinese ones.
-
-    Raises:
-        ValueError: for an unknown or missing column, or a broken file.
-    """
+    """Reads the rows of a file, with the project's names of columns and words in place of Chinese ones."""
     words, expected = _words(), columns_of(table)
     allowed = {*expected, RANGE_END} if "block" in expected else set(expected)
     absent = words["absent"].get(path.stem, {})
@@ -162,12 +150,10 @@ def _rows(path: Path, table: str) -> Rows:
 
 @cache
 def _words() -> dict[str, Any]:
-    """Returns the Chinese names of files, columns and words (`register_words.toml`)."""
     return read_toml(Path(__file__).with_name("register_words.toml"), "register_words.toml")
 
 
 def _column(rows: Rows, name: str, kind: str, intake: Intake, zone: str) -> list[Any]:
-    """Parses a column; marks faults on the way."""
     if name not in rows.cells:
         return [None] * len(rows.cells)
     # `_expanded_ranges` checks that a row has a number or a block: either may be missing.
@@ -237,7 +223,6 @@ def split_range(first: str | None, last: str) -> tuple[list[str], list[str]] | N
 
 
 def _sound_rows(columns: dict[str, list[Any]], sound: list[int], expanded: Mapping[int, Any]) -> dict[str, list[Any]]:
-    """Returns the columns of the valid rows, with ranges expanded."""
     repeated = [row for row in sound for _ in expanded.get(row, [()])]
     result = {name: [values[row] for row in repeated] for name, values in columns.items()}
     if expanded:
@@ -251,7 +236,6 @@ def _number(text: str, intake: Intake) -> str | None:
 
 
 def _block(text: str, intake: Intake) -> str | None:
-    """Reads a block, written as its token or as one of its numbers."""
     return text if is_token(text) else intake.token("block", text) if _looks_like_number(text) else None
 
 
@@ -261,7 +245,6 @@ def _looks_like_number(text: str) -> bool:
 
 
 def _plain(text: str, _: Intake) -> str | None:
-    """Reads a name or a word; rejects text that may hold a telephone number."""
     return text if len(text) <= _MAX_LENGTH and text.isprintable() and not has_long_digits(text) else None
 
 

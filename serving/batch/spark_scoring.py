@@ -42,11 +42,7 @@ VERDICT = (
 
 
 def write_vectors(calls: Path, layout: str, out: Path, *, threads: int, progress: Progress) -> dict[str, Any]:
-    """Writes the vectors of keyed calls: start, caller, callee and one column a feature.
-
-    Raises:
-        ValueError: in one line, for a layout that is not keyed, faults of the calls, or an existing output folder.
-    """
+    """Writes the vectors of keyed calls: start, caller, callee and one column a feature."""
     session = start_session(calls, layout, out, threads)
     declaration = require_purpose(calls.parent, TRAINING)
     drop_expired = expired_rows_filter(declaration)
@@ -69,9 +65,6 @@ def score(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict[str,
     Every Spark worker reads the bundle itself, so `bundle`, `trust`, `policy` and `callees` must be paths that all
     workers reach. Workers cannot share a temporary callee key. The inputs have no registers, history, own
     columns or columns to copy.
-
-    Raises:
-        ValueError: in one line, for faults of the files, or a missing callee key.
     """
     bundle, trust, policy, callees = inputs.bundle, inputs.trust, inputs.policy, inputs.callees
     calls, out = inputs.calls.path, inputs.out
@@ -258,11 +251,8 @@ def verdicts(
 
     Args:
         days: days since 1970 on which the whole data set has calls.
-        feed: the feed of the whole data set, and `shift`, that of its network.
         identity: keyed columns of the calls. `rows`: their vectors, shape (calls, features).
     Returns: a table with the columns of VERDICT.
-    Raises:
-        ValueError: if the bundle was replaced since the run began.
     """
     scorer = _loaded(inputs)
     if scorer.bundle.model_id != model:
@@ -294,13 +284,11 @@ def verdicts(
 
 @cache
 def _loaded(inputs: WorkerInputs) -> Scorer:
-    """Returns the scorer of this worker process: each process checks the bundle once."""
     return open_scorer(*inputs)
 
 
 @cache
 def _callee_keys(callees: Path) -> CalleeCipher:
-    """Returns the callee key of this worker process."""
     return CalleeCipher(read_key(callees, "callees"))
 
 

@@ -32,12 +32,7 @@ def compute_rule_columns(calls: pa.Table, threads: int) -> dict[int, Array]:
 
 
 def rules_met(calls: pa.Table, columns: Mapping[int, Array], registers: Registers | None, terms: Terms) -> Array:
-    """Returns which rules each call meets: int64 of shape (calls,), one bit a rule (`rules.rule_bits.BITS`).
-
-    Args:
-        calls: keyed calls.
-        columns: as from `compute_rule_columns` or `rules.rule_bits.rule_columns`, one value a call.
-    """
+    """Returns which rules each call meets: int64 of shape (calls,), one bit a rule (`rules.rule_bits.BITS`)."""
     bits = np.zeros(calls.num_rows, dtype=np.int64)
     join = None if registers is None else RegisterJoin(registers, terms)
     for begin in range(0, calls.num_rows, PART_ROWS):
@@ -54,8 +49,6 @@ def with_preferences(scorer: Scorer, calls: pa.Table, rows: Array, scores: Score
     the rule for all others.
 
     Args:
-        calls: keyed calls, at least start and callee.
-        rows, scores: vectors and scores of these calls.
         covered: whether history reaches back far enough before each call for bands to apply; bool, shape (calls,).
     """
     categories, registers = scorer.bundle.classes.get("content", ()), scorer.registers
@@ -85,8 +78,6 @@ def with_flags(scorer: Scorer, calls: pa.Table, vectors: Array, scores: Scores, 
     """Adds the rule `flagged` to calls of numbers that were caught before, as the scorer does call by call.
 
     Args:
-        calls: keyed calls, at least start, caller and trunk; all that these callers make, or flags are missing.
-        vectors: their vectors, with at least the catalogue's columns. `scores`: their scores.
         covered: whether history reaches back far enough before each call for bands to apply; bool, shape (calls,).
     """
     bands = () if scores.shift.unlike else scorer.bands(scores.feed)

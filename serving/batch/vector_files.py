@@ -43,12 +43,8 @@ def write_vectors(
     file, or the row of a Parquet file from 1.
 
     Args:
-        names: features to write.
-        keep: columns of the file to copy; they stay in memory until all vectors are written.
         memory: maximum of bytes to use; None for the default of `write_shards`.
     Returns: counts, the purpose and the folder; JSON-able.
-    Raises:
-        ValueError: in one line, for faults of the calls, a declaration for other purposes, or expired keyed calls.
     """
     file.check()
     check_copied(file, keep)
@@ -79,7 +75,6 @@ def write_vectors(
 
 
 def _rows_and_copies(file: CallFile, calls: Path, keep: Sequence[str], taken: set[str]) -> pa.Table:
-    """Returns the column `row` and the copied columns, with a row for each keyed call."""
     numbers = np.arange(1, count_rows(calls) + 1) if file.keyed else row_numbers(calls)
     layout = None if file.keyed else read_layout(file.layout)
     table = CopiedColumns(file.path, layout, keep).joined(pa.table({ROW: numbers}), None)
@@ -88,9 +83,6 @@ def _rows_and_copies(file: CallFile, calls: Path, keep: Sequence[str], taken: se
 
 def feature_names(text: str | None) -> tuple[str, ...]:
     """Returns the feature names of the option `--features`.
-
-    Args:
-        text: names with commas between, or the path of a file with one name a line, or "lite"; None means all.
 
     >>> feature_names("call_hour, call_step")
     ('call_hour', 'call_step')

@@ -45,7 +45,6 @@ def verdict_table(calls: pa.Table, score: Array, action: Array, rule_bits: Array
     """Returns one row a call: its identity, the probability, the action, and the names of the rules that it meets.
 
     Args:
-        calls: columns of IDENTITY, tokens as dictionaries; the called number gets its own key.
         score, action, rule_bits: as in `scorer.verdict.Scores`, shape (calls,).
     """
     identity = with_callee_keys(calls.select(IDENTITY), callees)
@@ -95,12 +94,10 @@ def verdict_details(
 
 
 def _words(words: Sequence[str], codes: Array) -> pa.DictionaryArray:
-    """Returns a column of words by their codes."""
     return pa.array(words, pa.string()).dictionary_encode().take(pa.array(codes))
 
 
 def _spread(texts: Sequence[str | None], places: Array, count: int) -> pa.StringArray:
-    """Returns a column of `count` texts with null everywhere but at `places`, ascending."""
     source = np.full(count, -1)
     source[places] = np.arange(len(places))
     return pa.array(texts, pa.string()).take(pa.array(source, mask=source < 0))
@@ -113,7 +110,6 @@ def statuses(
 
     Args:
         strata: indexes of STRATA, shape (calls,).
-        covered, stale: as for `verdict_details`.
     """
     bands = scorer.bands(scores.feed)
     silent = np.array([scorer.is_silent(stratum, scores.feed) for stratum in STRATA])
@@ -147,12 +143,7 @@ def write_verdicts(
     spans: int,
     span_rows: int,
 ) -> None:
-    """Writes the verdicts of all shards in order of the input's rows, with the rows that are no calls.
-
-    Args:
-        parts: files of `write_parts`, each with a part for each of `spans` spans of `span_rows` rows.
-        refused: `row` and `reason` of the rows that are no calls, in order of row.
-    """
+    """Writes the verdicts of all shards in order of the input's rows, with the rows that are no calls."""
     with atomic_path(out) as part:
         file = None
         for span in range(spans):
@@ -178,13 +169,11 @@ def write_verdicts(
 
 
 def _between(rows: pa.ChunkedArray, first: int, last: int | None) -> pa.ChunkedArray:
-    """Returns whether rows are in (first, last]; without `last`, above `first`."""
     later = pc.greater(rows, first)
     return later if last is None else pc.and_(later, pc.less_equal(rows, last))
 
 
 def _with_refused(table: pa.Table, invalid: pa.Table) -> pa.Table:
-    """Returns the table with a row for each row that is no call: only `row`, `status` and `message` have a value."""
     columns = {name: pa.nulls(invalid.num_rows, table.schema.field(name).type) for name in table.column_names}
     message = pc.binary_join_element_wise(MESSAGES[INVALID], invalid["reason"], ": ")
     columns |= {"status": pa.array([INVALID] * invalid.num_rows), "message": message, ROW: invalid[ROW]}
@@ -200,9 +189,6 @@ class CopiedColumns:
 
         Args:
             layout: layout of the file; None for a Parquet file of keyed calls.
-            names: columns to copy.
-        Raises:
-            ValueError: if the file does not have one of them.
         """
         self._names, self._batches = names, column_batches(path, layout, names) if names else iter(())
         self._rows = np.empty(0, np.int64)
@@ -224,7 +210,6 @@ class CopiedColumns:
         """Returns the table with the columns; null for a line that could not be split into cells.
 
         Args:
-            table: verdicts with the column ROW, ascending; later than those of the call before.
             last: last row of the span; None for the last span.
         """
         if self._cells is None:
@@ -250,11 +235,7 @@ def check_copied(calls: CallFile, names: Sequence[str]) -> None:
 
 
 def column_batches(path: Path, layout: Layout | None, names: Sequence[str]) -> Iterator[tuple[Array, pa.Table]]:
-    """Yields row numbers and the cells of some columns of a file, batch by batch.
-
-    Raises:
-        ValueError: if the file does not have one of the columns.
-    """
+    """Yields row numbers and the cells of some columns of a file, batch by batch."""
 
     def check(there: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
         for name in names:

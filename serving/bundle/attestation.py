@@ -74,12 +74,7 @@ def attestation_path(bundle: Path) -> Path:
 
 
 def write_attestation(bundle: Path, predicate: Mapping[str, Any], key: Ed25519PrivateKey) -> None:
-    """Writes the statement beside a bundle.
-
-    Args:
-        predicate: SLSA provenance v1, as plain values.
-        key: the private key of the bundle's signer.
-    """
+    """Writes the statement beside a bundle."""
     subject = tuple(_Subject(name, {"sha256": digest}) for name, digest in _files(bundle).items())
     payload = encode(to_builtins(Statement(STATEMENT, PREDICATE, subject, predicate)))
     signature = _Signature(key.sign(_signed_bytes(payload)), key_id(key.public_key()))
@@ -88,14 +83,7 @@ def write_attestation(bundle: Path, predicate: Mapping[str, Any], key: Ed25519Pr
 
 
 def verify_attestation(bundle: Path, key: Ed25519PublicKey) -> Statement:
-    """Returns the statement beside a bundle.
-
-    Args:
-        bundle: a bundle that was verified.
-        key: the public key of the bundle's signer.
-    Raises:
-        ValueError: in one line, if the key did not sign it, or it is about other files. OSError: if it cannot be read.
-    """
+    """Returns the statement beside a bundle."""
     data = read_bounded(attestation_path(bundle), _MAX_BYTES, follow_links=True)
     envelope = json_as(_Envelope, data, "envelope")
     _check_signature(envelope, key)
@@ -111,7 +99,6 @@ def _files(bundle: Path) -> dict[str, str]:
 
 
 def _signed_bytes(payload: bytes) -> bytes:
-    """Returns the bytes that DSSE signs: type and payload, each with its length ("pre-authentication encoding")."""
     return b"DSSEv1 %d %b %d %b" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
 
 

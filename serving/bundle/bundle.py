@@ -129,16 +129,9 @@ def save(
     """Writes a bundle, whole or not at all, and returns its model id. Equal input gives equal bytes.
 
     Args:
-        metadata: the metadata; `golden` is replaced.
         models: LightGBM's texts by name: "model", "second" if the metadata have its calibration, and "content" and
             "mode" if they name their classes.
         golden_rows: rows of F values (NaN: missing). Their scores are stored and must be reproduced at each load.
-        folder: a path that does not exist.
-        signing_key: the private key.
-
-    Raises:
-        BundleError: if `load` would refuse the bundle.
-        FileExistsError: if the folder exists.
     """
     folder = Path(folder)
     if os.path.lexists(folder):
@@ -171,20 +164,7 @@ def load(
     on_check: Callable[[str], object] = _ignore,
     lazy: bool = False,
 ) -> Bundle:
-    """Opens a bundle that one of the trusted keys signed.
-
-    Args:
-        folder: the bundle, or a volume of Kubernetes that holds it behind its link `..data`.
-        trusted: public keys.
-        minimum_epoch: bundles of an earlier epoch are refused, so that a withdrawn bundle cannot come back.
-        expected_catalogue: hash of the feature catalogue that computes the model's input.
-        on_check: called with one line for each check that passed, in order.
-        lazy: whether the optional models are read and checked at their first use, or by `Forest.read`.
-
-    Raises:
-        BundleError: for any defect of the folder. The first use of a lazy model raises it for a defect of that model.
-        TypeError: if an item of `trusted` is not a public key, for example the path of one.
-    """
+    """Opens a bundle that one of the trusted keys signed."""
     folder, trusted = _files_of(Path(folder)), tuple(trusted)
     check_keys(trusted)
     if not (folder / MANIFEST).exists():
@@ -231,7 +211,6 @@ def load(
 
 
 def _files_of(folder: Path) -> Path:
-    """Returns the folder with the files. Kubernetes replaces all files of a volume at once, by a link to a folder."""
     volume = folder / "..data"
     return volume.resolve() if volume.is_symlink() else folder
 
@@ -284,7 +263,6 @@ def _open(
 
 
 def _checked_model(metadata: BundleMetadata, name: str, file: _OpenFile) -> Model:
-    """Returns a model after all checks of its file."""
     with _bundle_errors(_MODEL_FILES[name]):
         data = file.read()
         _check_file(data, file.listed)
@@ -321,7 +299,6 @@ def _open_models(
 
 
 def _check_golden(forest: Forest, golden: GoldenVectors, name: str) -> None:
-    """Compares the stored scores with both ways to predict: few rows at once, and one row."""
     stored = golden.scores[name]
     few = forest.predict_few(golden.rows)
     single = stored if forest.classes > 1 else tuple((forest.predict_one(row),) for row in golden.rows)
@@ -406,7 +383,6 @@ def _model_id(manifest: bytes) -> str:
 
 @contextmanager
 def _bundle_errors(file: str) -> Iterator[None]:
-    """Turns errors about the content of a file into a BundleError of one line that names the file."""
     try:
         yield
     except FileNotFoundError:

@@ -44,9 +44,6 @@ class Forest:
         """Packs the trees of a model, from `model_text.check_structure`, or takes a model that was read.
 
         A function that reads the model is called at the first use, and whatever it raises is raised there.
-
-        Raises:
-            ValueError: if a tree or a feature is too large.
         """
         self.features, self.classes = tuple(features), classes
         self._reading = Lock()
@@ -86,11 +83,7 @@ class Forest:
         return self._model.tree_count
 
     def read(self) -> None:
-        """Reads the model now, if it was to be read at its first use.
-
-        Raises:
-            ValueError: if the text is not such a model.
-        """
+        """Reads the model now, if it was to be read at its first use."""
         _ = self._packed, self._functions
 
     @property
@@ -103,7 +96,6 @@ class Forest:
 
         Args:
             X: float64 of shape (n, F); NaN is a missing value.
-            threads: number of threads; 0 means one for each core.
         """
         import numpy as np  # for tables only: importing NumPy doubles the time before a first verdict
 
@@ -161,11 +153,7 @@ class Forest:
         return list(zip(*[iter(contributions)] * len(values), strict=True))
 
     def contributions_of(self, X: Floats) -> Floats:
-        """Returns the contributions of n rows, shape (n, classes, F), equal to those of `contributions`.
-
-        Args:
-            X: as for `predict_raw`.
-        """
+        """Returns the contributions of n rows, shape (n, classes, F), equal to those of `contributions`."""
         import numpy as np
 
         rows = self._rows(X)
@@ -181,11 +169,9 @@ class Forest:
 
     @cached_property
     def _explained(self) -> tuple[int, Any]:
-        """The forest with what explanations need, computed at the first one: most verdicts have no reasons."""
         return self._pack(self._model.paths(self._address))
 
     def _pack(self, paths: Paths | None = None) -> tuple[int, Any]:
-        """Returns the address of the arrays as `forest.c` takes them, and the objects that must outlive its use."""
         layout = self._model.layout
         arrays = {name: getattr(layout, name) for name in LAYOUT}
         arrays |= {name: getattr(paths, name) for name in PATHS if paths is not None}
@@ -216,7 +202,6 @@ class Forest:
         return arrays
 
     def _rows(self, X: Floats) -> Floats:
-        """Returns the rows side by side in memory. Raises ValueError for another shape or type."""
         import numpy as np
 
         if X.ndim != 2 or X.shape[1] != len(self.features) or X.dtype != np.float64:
@@ -234,7 +219,6 @@ class Forest:
         return row
 
     def _check(self, code: int, rows: Any, where: str = "") -> None:
-        """Raises the error of a result of `forest.c`, which names the first of `rows` with an infinite value."""
         if code == NO_MEMORY:
             raise MemoryError("no memory for the ranks of rows")
         if code != DONE:
@@ -243,11 +227,7 @@ class Forest:
 
 
 def read_forest(text: str) -> Forest:
-    """Returns the forest of a model text with the features and classes that its own header names.
-
-    Raises:
-        ValueError: in one line that states where the text differs from a model of LightGBM.
-    """
+    """Returns the forest of a model text with the features and classes that its own header names."""
     header = dict(line.partition("=")[::2] for line in text[: text.find("\n\n")].split("\n"))
     features, classes = header.get("feature_names", "").split(" "), int(header.get("num_class", "1"))
     return Forest(model_from_text(text.encode(), features, classes), features, classes)

@@ -32,11 +32,7 @@ class Layout:
     """
 
     def __init__(self, trees: Sequence[Tree]) -> None:
-        """Packs the trees of a model, from `model_text.check_structure`.
-
-        Raises:
-            ValueError: if a number does not fit into 16 bits.
-        """
+        """Packs the trees of a model, from `model_text.check_structure`."""
         self.node, self.tree, self.leaf, self.bound = array("h"), array("i"), array("d"), array("d")
         self.number, self.missing, self.category, self.source = array("i"), array("h"), array("i"), array("i")
         self.column_of: dict[tuple[int, int], int] = {}
@@ -66,13 +62,7 @@ class Layout:
             self.add_number(feature, values, kinds_of[feature])
 
     def add_number(self, feature: int, bounds: Sequence[float], kinds: Iterable[int]) -> None:
-        """Adds the columns of a numeric feature.
-
-        Args:
-            feature: its place in a row, above those added before.
-            bounds: its distinct thresholds, ascending.
-            kinds: the decisions of its nodes, ascending.
-        """
+        """Adds the columns of a numeric feature."""
         _check_size(len(bounds), f"thresholds of feature {feature}")
         ranks = {kind: _missing_ranks(kind >> 1, bounds) for kind in kinds}
         distinct = list(dict.fromkeys(ranks.values()))
@@ -152,7 +142,6 @@ def parts(tree: Tree, node: int) -> list[tuple[int, int]]:
 
 
 def _missing_ranks(kind: int, bounds: Sequence[float]) -> tuple[int, int]:
-    """Returns the ranks of NaN and of zero; -1 for the rank that the value itself has."""
     if kind in _NONE:
         return bisect_left(bounds, 0.0), -1
     rank = 0 if kind & 1 else len(bounds)

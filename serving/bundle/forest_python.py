@@ -20,7 +20,6 @@ _ROWS = 256  # at once
 
 
 def _view(place: int, rows: int, columns: int) -> Floats:
-    """Returns the float64 in memory at an address, shape (rows, columns)."""
     return np.ctypeslib.as_array((ctypes.c_double * (rows * columns)).from_address(place)).reshape(rows, columns)
 
 
@@ -33,13 +32,7 @@ class NumpyForest:
     """A forest in NumPy arrays. `scores`, `score` and `explain` take the arguments of those of `forest.c`."""
 
     def __init__(self, trees: Sequence[Tree], layout: Layout, width: int, classes: int) -> None:
-        """Copies the arrays of the forest.
-
-        Args:
-            trees, layout: the verified trees, and their arrays.
-            width: F, the number of features of a row.
-            classes: scores per row.
-        """
+        """Copies the arrays of the forest."""
         self._trees, self._layout, self._width, self._classes = trees, layout, width, classes
         self._tree, self._node = (
             np.array(values, dtype=np.intp).reshape(-1, 4) for values in (layout.tree, layout.node)
@@ -77,7 +70,6 @@ class NumpyForest:
         return np.add.accumulate(values, axis=1)[:, -1] + 0.0
 
     def _contributions(self, paths: Paths, row: Floats) -> Floats:
-        """Returns the contributions of one row of shape (F,), shape (classes, F)."""
         (ranks,) = self._ranks(row[None])
         right = self._go_right(np.arange(len(self._node)), ranks[self._node[:, 0]]).tolist()
         sums = np.zeros((self._classes, len(row), POINTS))

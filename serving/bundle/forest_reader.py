@@ -46,11 +46,7 @@ class _Counts(ctypes.Structure):
 
 
 def model_of(trees: Sequence[Tree]) -> Model:
-    """Returns the model of verified trees.
-
-    Raises:
-        ValueError: if a tree or a feature is too large.
-    """
+    """Returns the model of verified trees."""
     return Model(Layout(trees), len(trees), lambda _forest: Paths(trees), trees, array("i"))
 
 
@@ -61,16 +57,7 @@ def read_model(
     classes: int,
     levels: Mapping[str, int] | None = None,
 ) -> Model:
-    """Checks a model text and returns the model.
-
-    Args:
-        library: the functions of `forest.c`.
-        data: the whole file.
-        features, classes, levels: as `model_text.check_structure` explains them.
-
-    Raises:
-        ValueError: in one line that states where the text differs from a model with these features.
-    """
+    """Checks a model text and returns the model."""
     if library is not None and len(data) <= MAX_CHARS:
         try:
             model = _read(library, data, features, classes, levels)
@@ -136,7 +123,6 @@ def _layout(compiled: Library, raw: int, width: int) -> tuple[Layout, array[int]
 
 
 def _paths(compiled: Library, layout: Layout, leaf_count: array[int], forest: int) -> Paths:
-    """Returns what explanations need."""
     paths, nodes, features = Paths(()), len(layout.node) // 4, array("i", bytes(len(layout.tree)))
     paths.share, paths.before = array("d", bytes(8 * nodes)), array("d", bytes(8 * nodes))
     paths.above = array("i", bytes(4 * nodes))
@@ -148,13 +134,11 @@ def _paths(compiled: Library, layout: Layout, leaf_count: array[int], forest: in
 
 
 def _place(values: Any) -> int:
-    """Returns the address of an array; 0 without one."""
     return 0 if values is None else values.buffer_info()[0]
 
 
 @cache
 def _powers() -> array[int]:
-    """Returns the upper 128 bits of powers of five, lower half first, as Lemire (2021) rounds them."""
     halves = array("Q")
     for power in range(_LOWEST_POWER, _HIGHEST_POWER + 1):
         five = 5 ** abs(power)

@@ -48,10 +48,6 @@ NO_SHIFT = Shift()
 def shift_by(level: float | None, lowest: float, highest: float) -> Shift:
     """Returns the shift of a network by its level; the strictest threshold applies without one.
 
-    Args:
-        lowest, highest: the levels of the networks that thresholds were chosen on. The thresholds are those of the
-            network with the highest level.
-
     >>> [shift_by(level, 5.0, 8.0).amount for level in (6.5, 9.0, None)]
     [-1.5, 0.0, 0.0]
     >>> shift_by(2.9, 5.0, 8.0)

@@ -219,11 +219,7 @@ def metadata_to_json(metadata: BundleMetadata) -> bytes:
 
 
 def metadata_from_json(data: bytes) -> BundleMetadata:
-    """Reads the bytes of `bundle.json`.
-
-    Raises:
-        ValueError: in one line, which names the field and its rule.
-    """
+    """Reads the bytes of `bundle.json`."""
     value = as_kind(decode(data), dict[str, Any], "metadata")
     if value.get("format") != FORMAT:
         raise ValueError(f"format must be {FORMAT}, got {value.get('format')!r}")
@@ -239,7 +235,6 @@ def metadata_from_json(data: bytes) -> BundleMetadata:
 
 
 def _plain(value: Any) -> Any:
-    """Returns structs as objects with the names of the file, and the rest unchanged."""
     if isinstance(value, msgspec.Struct):
         names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
         return {name: _plain(getattr(value, field)) for name, field in names}
@@ -288,7 +283,6 @@ def _check(metadata: BundleMetadata) -> None:
 
 
 def _check_any(value: Any, where: str, nesting: int = _MAX_NESTING) -> None:
-    """Checks that a JSON value of any form is nested at most `nesting` levels and has only exact integers."""
     if nesting == 0:
         raise ValueError(f"{where} must not be nested more than {_MAX_NESTING} deep")
     if isinstance(value, int) and abs(value) > _MAX_INTEGER:

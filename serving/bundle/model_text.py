@@ -74,17 +74,7 @@ class Tree:
 def check_structure(
     text: str, features: Sequence[str], *, classes: int = 1, levels: Mapping[str, int] | None = None
 ) -> tuple[Tree, ...]:
-    """Checks a model text and returns its trees, in the order in which their values are added.
-
-    Args:
-        text: the whole file.
-        features: the feature names that the model must have, in order.
-        classes: scores per row; 1 for a yes-no model.
-        levels: number of levels of each categorical feature; None allows a categorical split of any feature.
-
-    Raises:
-        ValueError: in one line that states where the text differs from a model with these features.
-    """
+    """Checks a model text and returns its trees, in the order in which their values are added."""
     if len(text) > MAX_CHARS:
         raise ValueError(f"model text must have at most {MAX_CHARS} characters, got {len(text)}")
     _check_controls(text)
@@ -112,11 +102,7 @@ def _check_controls(text: str) -> None:
 
 
 def check_header(head: str, features: Sequence[str], classes: int) -> list[int]:
-    """Returns the header's `tree_sizes`. Every other line of the header is compared with its expected text.
-
-    Raises:
-        ValueError: in one line that states the difference.
-    """
+    """Returns the header's `tree_sizes`. Every other line of the header is compared with its expected text."""
     _check_controls(head)
     objectives = ("binary sigmoid:1", "cross_entropy") if classes == 1 else (f"multiclass num_class:{classes}",)
     lines = iter(head.split("\n"))
@@ -191,7 +177,6 @@ def _tree(block: str, index: int, features: int, levels: Mapping[int, int] | Non
 
 
 def _constant(value: Mapping[str, str], leaf_value: list[float]) -> Tree:
-    """Returns a tree of one leaf. Its node arrays are empty; after LightGBM saves it again, its count is empty, too."""
     for key in (*_NODE_REALS, "threshold", *_NODE_INTEGERS, "internal_count"):
         if value[key]:
             raise ValueError(f"{key} must be empty where num_leaves is 1")
@@ -206,7 +191,6 @@ def _non_negative(text: str, what: str, high: int) -> list[int]:
 
 
 def _integers(text: str, count: int, what: str, low: int | None = None, high: int = 0) -> list[int]:
-    """Reads `count` whole numbers, from `low` to `high` if there are bounds."""
     if text.count(" ") != count - 1 or not _INTEGERS.fullmatch(text):
         raise ValueError(f"{what} must have {count} whole number(s)")
     values = list(map(int, text.split(" ")))
@@ -216,7 +200,6 @@ def _integers(text: str, count: int, what: str, low: int | None = None, high: in
 
 
 def _reals(text: str, count: int, what: str, *, infinite: bool = False) -> list[float]:
-    """Reads `count` finite numbers; with `infinite` also inf: LightGBM writes it for the split "known or missing"."""
     if text.count(" ") != count - 1:  # counted first, because the text may be nearly all spaces
         raise ValueError(f"{what} must have {count} finite number(s)")
     words = text.split(" ")
@@ -229,7 +212,6 @@ def _reals(text: str, count: int, what: str, *, infinite: bool = False) -> list[
 
 
 def _check_shape(left: list[int], right: list[int]) -> None:
-    """Checks that every leaf, and every node except the root, is the child of exactly one earlier node."""
     nodes, depth = len(left), [1] * len(left)
     if sorted([*left, *right]) != [*range(-nodes - 1, 0), *range(1, nodes)]:
         raise ValueError("left_child and right_child must name every leaf, and every node except the root, once")
@@ -282,11 +264,7 @@ def _check_sets(tree: Tree, sets: int, levels: Mapping[int, int] | None) -> None
 
 
 def check_rest(rest: str, features: Sequence[str]) -> None:
-    """Checks the text after the trees: importances, parameters and pandas categories, as LightGBM writes them.
-
-    Raises:
-        ValueError: in one line that states the difference.
-    """
+    """Checks the text after the trees: importances, parameters and pandas categories, as LightGBM writes them."""
     _check_controls(rest)
     if len(rest) > MAX_REST:
         raise ValueError(f"text after the trees must have at most {MAX_REST} characters, got {len(rest)}")
@@ -317,7 +295,6 @@ def check_rest(rest: str, features: Sequence[str]) -> None:
 
 
 def _check_categories(text: str) -> None:
-    """Checks that pandas categories are the codes 0, 1, 2, ...: the scorer passes codes, not categories."""
     try:
         categories = json.loads(text)
     except (ValueError, RecursionError):

@@ -29,9 +29,6 @@ def generate_signing_key(private_path: Path | str, public_path: Path | str) -> s
     """Writes a new key pair as PEM and returns the key's id. Only the owner can read the private key's file.
 
     The private key is encrypted if the environment has a passphrase (`features/keys/passphrase.py`).
-
-    Raises:
-        FileExistsError: if one of the files exists; a key is never replaced.
     """
     from cryptography.hazmat.primitives import serialization
 
@@ -51,11 +48,7 @@ def generate_signing_key(private_path: Path | str, public_path: Path | str) -> s
 
 
 def write_public_key(key: Ed25519PublicKey, path: Path | str) -> None:
-    """Writes a public key as PEM.
-
-    Raises:
-        FileExistsError: if the file exists; a key is never replaced.
-    """
+    """Writes a public key as PEM."""
     from cryptography.hazmat.primitives import serialization
 
     pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -63,12 +56,7 @@ def write_public_key(key: Ed25519PublicKey, path: Path | str) -> None:
 
 
 def read_signing_key(path: Path | str) -> Ed25519PrivateKey:
-    """Reads the private key of a PEM file.
-
-    Raises:
-        ValueError: if other users may read the file, if it has no Ed25519 private key, or if the key is encrypted and
-            the environment has not its passphrase.
-    """
+    """Reads the private key of a PEM file."""
     from cryptography.hazmat.primitives import serialization
 
     data = read_secret(path, _MAX_PEM_BYTES)
@@ -123,11 +111,7 @@ def sign(message: bytes, key: Ed25519PrivateKey) -> bytes:
 
 
 def check_keys(trusted: Iterable[object]) -> None:
-    """Checks that all items are public keys.
-
-    Raises:
-        TypeError: if an item is not a public key.
-    """
+    """Checks that all items are public keys."""
     for key in trusted:
         if not isinstance(key, Ed25519PublicKey):
             raise TypeError(f"trusted: expected keys from read_public_key, got {type(key).__name__}")
@@ -138,11 +122,6 @@ def verify_signature(message: bytes, line: bytes, trusted: Iterable[Ed25519Publi
 
     Args:
         message: the signed bytes.
-        line: what `sign` returned.
-        trusted: public keys.
-
-    Raises:
-        ValueError: if no trusted key signed the message.
     """
     match = _LINE.fullmatch(line)
     if not match:
@@ -162,16 +141,7 @@ def verify_signature(message: bytes, line: bytes, trusted: Iterable[Ed25519Publi
 
 
 def signer_path(signed: Path, trust: Path | None) -> Path:
-    """Returns the path of the public key that must have signed a bundle or a token list.
-
-    Args:
-        signed: the bundle or the list.
-        trust: the public key to trust. If None, `signer.pub` beside `signed`, which proves only that the bundle is
-            complete; use it only for your own runs.
-
-    Raises:
-        ValueError: if one of the files does not exist.
-    """
+    """Returns the path of the public key that must have signed a bundle or a token list."""
     public = trust or signed.parent / SIGNER
     if not public.is_file():
         if not signed.exists():

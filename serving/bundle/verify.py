@@ -19,18 +19,8 @@ from .signing import read_public_key, signer_path
 def verify(folder: Path, key: Path | None = None, *, on_check: Callable[[str], object] | None = None) -> dict[str, Any]:
     """Runs all checks that the scorer runs when it opens a bundle, and checks the statement of how it was made, if any.
 
-    Args:
-        folder: the bundle.
-        key: the public key (PEM) that must have signed it. By default `signer.pub` beside the bundle, which proves only
-            that the bundle is complete.
-        on_check: called with one line for each check that passed.
-
     Returns:
         The checks and the facts of the bundle, ready for JSON.
-
-    Raises:
-        BundleError: in one line, at the first check that fails.
-        ValueError: if the public key is missing.
     """
     public = signer_path(folder, key)
     checks: list[str] = []

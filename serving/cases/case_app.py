@@ -71,13 +71,7 @@ class CaseService:
     """The state that the endpoints share.
 
     Args:
-        store: the case store.
-        folders: live states of the scorers on this machine.
-        keys: the API keys.
         clock: returns the time in Unix ms.
-        on_decision: called with each decision, for a log.
-        log_access: called for each answer.
-        on_stop: called when no more requests will come: uvicorn then ends the process by the signal that it got.
     """
 
     def __init__(

@@ -88,9 +88,5 @@ class CaseRules(Record, frozen=True):
 
 
 def read_case_rules(path: str | Path | None = None) -> CaseRules:
-    """Reads a file of case rules; the shipped file if no path is given.
-
-    Raises:
-        ValueError: in one line, which names the field and the violated rule.
-    """
+    """Reads a file of case rules; the shipped file if no path is given."""
     return toml_as(CaseRules, Path(path) if path else files(__package__).joinpath("cases.toml"), path or "cases.toml")

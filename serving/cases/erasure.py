@@ -55,8 +55,6 @@ def erase_subject(store: CaseStore, token: str, keep_after: int) -> ErasedSubjec
     A clearance stays, because the decision still holds. It consists of a token and two moments.
 
     Args:
-        store: the case store.
-        token: the caller.
         keep_after: Unix ms; cases of later calls must be kept, and so do cases with an open appeal.
     """
     with store.erasing() as connection:
@@ -83,12 +81,10 @@ def count_subject(store: CaseStore, token: str, keep_after: int) -> tuple[int, i
 
 
 def _decided() -> sa.ColumnElement[bool]:
-    """Returns the condition that a case has no open appeal."""
     return cases.c.case.not_in(sa.select(appeals.c.case).where(appeals.c.state == OPEN))
 
 
 def _ended(moment: int) -> sa.ColumnElement[bool]:
-    """Returns the condition that a clearance began and ended before a moment."""
     ended_at = sa.func.coalesce(clearances.c.ended_at, clearances.c.until)
     return sa.and_(clearances.c.since < moment, ended_at < moment)
 

@@ -67,14 +67,12 @@ def _row(record: VerdictRecord) -> dict[str, object]:
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, object]]) -> None:
-    """Inserts rows that are not in the table yet: a call that is scored twice is one case."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     if rows:
         connection.execute(insert(table).on_conflict_do_nothing(), list(rows))
 
 
 def _source(folder: Path) -> str:
-    """Returns the name of a scorer's folder. It is stored in a file there, so it survives restarts and moves."""
     path = folder / "source"
     with _exclusive(folder):
         if not path.exists():
@@ -84,7 +82,6 @@ def _source(folder: Path) -> str:
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Locks the folder, so that an older state of the store cannot replace a newer one."""
     with (folder / "cleared.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

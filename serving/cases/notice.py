@@ -67,18 +67,7 @@ _TEXTS: dict[str, dict[str, str]] = {
 def notice(
     case: Case, rules: CaseRules, language: str, zone: str = "Asia/Shanghai", last_clearance: Clearance | None = None
 ) -> str:
-    """Returns the current notice of a case.
-
-    Args:
-        case: the case with its appeals.
-        rules: the case rules.
-        language: one of LANGUAGES.
-        zone: time zone of the dates.
-        last_clearance: the last clearance of the caller, which a reviewer may have ended; None without one.
-
-    Raises:
-        ValueError: for another language.
-    """
+    """Returns the current notice of a case."""
     if language not in LANGUAGES:
         raise ValueError(f"language must be one of {', '.join(LANGUAGES)}, got {language!r}")
     texts, clock = _TEXTS[language], time_zone(zone)

@@ -86,12 +86,7 @@ class CaseStore:
         """Opens the store; the first process creates its tables.
 
         Args:
-            url: SQLAlchemy's URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME.
-            rules: the case rules; the shipped rules if None.
             keep: milliseconds after which a case is treated as missing; None keeps cases for ever.
-
-        Raises:
-            CaseError: if the database cannot be reached or is not a case store. The message does not show the URL.
         """
         self.rules, self.keep = rules or read_case_rules(), keep
         try:
@@ -120,11 +115,7 @@ class CaseStore:
 
     @contextmanager
     def erasing(self) -> Iterator[sa.Connection]:
-        """Opens a transaction that erases rows. Afterwards SQLite's files no longer contain them.
-
-        Raises:
-            CaseError: if a long reader keeps SQLite from emptying its write-ahead log, which contains the rows.
-        """
+        """Opens a transaction that erases rows. Afterwards SQLite's files no longer contain them."""
         with self.writing() as connection:
             yield connection
         if self._engine.dialect.name == "sqlite":
@@ -140,11 +131,7 @@ class CaseStore:
             yield connection
 
     def find(self, case: str, now: int) -> Case:
-        """Returns a case. `now` is in Unix ms.
-
-        Raises:
-            CaseError: if the case is missing, or past its retention time.
-        """
+        """Returns a case. `now` is in Unix ms."""
         with self.reading() as connection:
             record = self._record(connection, case, now)
             query = sa.select(appeals).where(appeals.c.caller == record.caller).order_by(appeals.c.appeal)
@@ -159,16 +146,10 @@ class CaseStore:
         """Stores an appeal. The desk has checked that the appellant owns the number of the case.
 
         Args:
-            case: id of the case.
-            ground: one of the grounds of the rules.
-            words: free text without a phone number; may be empty.
             now: Unix ms.
 
         Returns:
             The appeal; `due` is the moment by which a reviewer must have decided.
-
-        Raises:
-            CaseError: if an appeal of the number is open, the number is cleared already, or it appeals too often.
         """
         if ground not in self.rules.grounds:
             raise CaseError(f"ground must be one of {', '.join(self.rules.grounds)}")
@@ -204,17 +185,10 @@ class CaseStore:
         """Stores a reviewer's decision on the open appeal of a case.
 
         Args:
-            case: id of the case.
-            outcome: "upheld" or "overturned".
-            person: name of the reviewer.
-            why: the reason, for the notice; without a phone number.
             now: Unix ms.
 
         Returns:
             The appeal. Its `state` stays "open" while more reviewers must agree.
-
-        Raises:
-            CaseError: if the case has no open appeal, or the reviewer has decided already.
         """
         if outcome not in OUTCOMES:
             raise CaseError(f"outcome must be one of {', '.join(OUTCOMES)}")
@@ -243,11 +217,7 @@ class CaseStore:
             return appeal
 
     def end_clearance(self, case: str, person: str, why: str, now: int) -> None:
-        """Ends the clearance of a case's caller, by a reviewer who gives a reason. `now` is in Unix ms.
-
-        Raises:
-            CaseError: if the caller is not cleared.
-        """
+        """Ends the clearance of a case's caller, by a reviewer who gives a reason. `now` is in Unix ms."""
         _check_reviewer(person, why)
         with self.writing() as connection:
             caller = self._record(connection, case, now).caller
@@ -314,11 +284,7 @@ def _check_reviewer(person: str, why: str) -> None:
 
 
 def check_text(name: str, text: str, most: int, least: int) -> None:
-    """Checks that a text has `least` to `most` printable characters and cannot contain a phone number.
-
-    Raises:
-        CaseError: in one line, which does not show the text.
-    """
+    """Checks that a text has `least` to `most` printable characters and cannot contain a phone number."""
     plain = _SEPARATORS.sub("", unicodedata.normalize("NFKC", text))
     if not least <= len(text) <= most or not text.isprintable():
         raise CaseError(f"{name}: expected {least} to {most} printable characters")
@@ -359,7 +325,6 @@ def _create_file(path: Path) -> None:
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
-    """Configures SQLite: no transactions of the driver's own, durable commits, and erased rows are overwritten."""
     connection.isolation_level = None
     for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
@@ -429,7 +394,6 @@ def group_size(connection: sa.Connection, appeal: int, at: int, rules: CaseRules
 
 
 def _appeals_since(connection: sa.Connection, moment: int) -> list[LinkedAppeal]:
-    """Returns the appeals since a moment (Unix ms)."""
     of_appeal = (appeals.c[name] for name in ("appeal", "case", "caller", "at", "due", "state"))
     query = sa.select(*of_appeal, cases.c.block, cases.c.trunk, cases.c.device).select_from(appeals.join(cases))
     return [LinkedAppeal(**row) for row in connection.execute(query.where(appeals.c.at >= moment)).mappings()]
@@ -467,10 +431,6 @@ def order_appeals(
     Groups with an overdue member come first, then groups whose most harmful member does more harm.
 
     Args:
-        appeals: open and decided appeals.
-        harm: harm by caller.
-        votes: votes to overturn, by appeal.
-        rules: the case rules.
         now: Unix ms.
     """
     groups = group_appeals(appeals, rules)

@@ -79,13 +79,7 @@ class CommandGroup(TyperGroup):
 
 
 def tree(app: typer.Typer, panels: Mapping[str, Mapping[str, str]], groups: Mapping[str, str]) -> Any:
-    """Returns the root of a tree.
-
-    Args:
-        app: settings and options of the root; its `cls` is `CommandGroup`.
-        panels: for each heading of the help the commands below it, and their functions.
-        groups: for each group one line of help.
-    """
+    """Returns the root of a tree."""
     root: Any = typer.main.get_command(app)
     root.table = {path: function for rows in panels.values() for path, function in rows.items()}
     root.panels = {path.partition(" ")[0]: panel for panel, rows in panels.items() for path in rows}

@@ -34,11 +34,7 @@ def long_name(option: Any) -> str:
 
 
 def add_variables(command: Any, path: str) -> None:
-    """Gives each option of a command its environment variable, after the variable that it declares itself.
-
-    Args:
-        path: words of the command, such as `audit verify`.
-    """
+    """Gives each option of a command its environment variable, after the variable that it declares itself."""
     for option in options(command).values():
         variable = "_".join(("callsieve", *path.split(), long_name(option))).replace("-", "_").upper()
         declared = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
@@ -50,10 +46,6 @@ def refuse_unused(context: typer.Context, names: Iterable[str], condition: str) 
     """Ends with exit code 2 if the command line has one of these options, which would have no effect.
 
     Environment variables and the file may set them, because they serve many commands.
-
-    Args:
-        names: names of parameters in the code.
-        condition: the option, or the lack of one, that leaves these options unused.
     """
     words = {option.name: f"--{long_name(option)}" for option in options(context.command).values()}
     sources = {name: context.get_parameter_source(name) for name in names}
@@ -66,10 +58,6 @@ def configuration(root: Any) -> dict[str, object]:
     """Returns the defaults that the configuration file sets, in the form of click's `default_map`.
 
     Without a file it returns an empty dict.
-
-    Raises:
-        ValueError: if the file is not TOML, or names a command or an option that does not exist.
-        OSError: if the file that the variable names cannot be read.
     """
     named = os.environ.get(VARIABLE)
     path = Path(named or FILE)

@@ -157,11 +157,7 @@ def note(text: str) -> None:
 
 
 def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> None:
-    """Prints a table.
-
-    Args:
-        texts: how many columns are text, aligned left; the others are figures, aligned right.
-    """
+    """Prints a table."""
     if not rows:
         say(f"{title}: none")
         return
@@ -217,11 +213,7 @@ def private(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def new_folder(path: Path) -> Path:
-    """Creates a folder if it is missing, and returns it.
-
-    Raises:
-        ValueError: if it is not empty; no command overwrites the files of another run.
-    """
+    """Creates a folder if it is missing, and returns it."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"{path}: expected a new or empty folder; choose another, nothing is overwritten")
     path.mkdir(parents=True, exist_ok=True)

@@ -108,7 +108,6 @@ def features(
 
 
 def _listed() -> Result:
-    """Returns the list of features: their definitions, and a table of their meanings."""
     from callsieve.features.catalogue import FEATURES, catalogue_hash
     from callsieve.features.catalogue.glossary import GLOSSARY
 
@@ -123,9 +122,6 @@ def _listed() -> Result:
 
 def parse_bytes(text: str | None) -> int | None:
     """Returns the number of bytes in a size such as 4GiB or 800MiB; None for None.
-
-    Raises:
-        ValueError: in one line, if the text is not a size.
 
     >>> parse_bytes("1.5GiB")
     1610612736

@@ -334,7 +334,6 @@ def consume(
 
 
 def _source(context: typer.Context, stream: StreamOptions) -> Source:
-    """Returns the stream that the options name."""
     if (stream.kafka is None) == (stream.redis is None):
         raise typer.BadParameter("expected either --kafka or --redis")
     if stream.kafka is not None:
@@ -371,11 +370,7 @@ def api_key(
 
 
 def scorers_of(scorer: ScorerOptions, bundles: dict[str, LoadedBundle] | None = None) -> Swap:
-    """Returns the scorers of a service before it has loaded its bundle; creates the folder of the state.
-
-    Args:
-        bundles: as for `Swap`.
-    """
+    """Returns the scorers of a service before it has loaded its bundle; creates the folder of the state."""
     read_columns = None
     if scorer.columns is not None:
         from callsieve.serving.batch.own_column_join import (

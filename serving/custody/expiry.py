@@ -25,17 +25,12 @@ def is_expired(table: pa.Table, rule: RetentionRule, now: int, *, without_moment
 
     Args:
         now: Unix ms.
-        without_moment: the flag of rows without a moment.
     """
     return pc.fill_null(pc.less(row_moments(table, rule), now - rule.ceiling), without_moment)
 
 
 def row_moments(table: pa.Table, rule: RetentionRule) -> pa.ChunkedArray:
-    """Returns the moment of each row in Unix ms; null for a row without one.
-
-    Raises:
-        ValueError: if the table does not have the rule's column.
-    """
+    """Returns the moment of each row in Unix ms; null for a row without one."""
     if rule.moment not in table.column_names:
         if rule.moment == "valid_to":  # a register whose rows have no end
             return pa.chunked_array([pa.nulls(table.num_rows, pa.int64())])
@@ -51,9 +46,6 @@ def expiry_filter(declaration: Declaration, path: Path) -> Callable[[pa.Table, s
 
     Rows expire only where a declaration limits their use: neither in a simulated world nor without a declaration. The
     returned function raises ValueError if all calls have expired.
-
-    Args:
-        path: file of calls, or folder with `calls.parquet`, for messages.
     """
     calls = path / "calls.parquet" if path.is_dir() else path
     if not declaration.limits:
@@ -104,5 +96,4 @@ def all_moments_expired(path: Path, rule: RetentionRule, now: int) -> bool:
 
 
 def _moment_column(file: pq.ParquetFile, rule: RetentionRule) -> Sequence[str]:
-    """Returns the column to read: the moment, or any column of a table without one, to count its rows."""
     return [rule.moment] if rule.moment in file.schema_arrow.names else file.schema_arrow.names[:1]

@@ -113,15 +113,7 @@ def declare(
     change: bool = False,
     enter: Enter = lambda _content: None,
 ) -> Declaration:
-    """Writes the declaration of a folder.
-
-    Args:
-        change: whether it replaces an earlier declaration.
-        enter: called before the file is written, after all checks.
-    Raises:
-        FileExistsError: if the folder is declared already, without `change`.
-        ValueError: for an unknown purpose or an invalid day; with `change`, if there is nothing to change.
-    """
+    """Writes the declaration of a folder."""
     now = datetime.now(tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     fields = {"kind": "callsieve dataset", "source": source, "basis": basis, "until": until, "declared": now}
     content = as_kind(fields | {"purposes": list(purposes)}, _File, "")
@@ -137,13 +129,7 @@ def declare(
 
 
 def undeclare(folder: Path, enter: Enter = lambda _content: None) -> None:
-    """Removes the declaration of a folder.
-
-    Args:
-        enter: called before the file is removed, after the check.
-    Raises:
-        ValueError: if there is none to remove.
-    """
+    """Removes the declaration of a folder."""
     declaration_to_change(folder)
     enter(None)
     (folder / FILE).unlink()
@@ -154,8 +140,6 @@ def require_purpose(path: Path, purpose: str, *, must_be_declared: bool | None =
 
     Args:
         must_be_declared: whether a folder without a declaration is refused; by default as for `current_declaration`.
-    Raises:
-        ValueError: if the path is missing, or its declaration has expired or does not permit the purpose.
     """
     if purpose not in PURPOSES:
         raise ValueError(f"purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
@@ -178,11 +162,8 @@ def current_declaration(path: Path, use: str = "use", *, must_be_declared: bool 
     error stream.
 
     Args:
-        use: what the folder is used for, in that line.
         must_be_declared: whether a folder without a declaration is refused; by default as the policy of the
             environment variable POLICY says.
-    Raises:
-        ValueError: if the path is missing, its declaration has expired, or it must have one.
     """
     check_present(path)
     folder = _folder(path)
@@ -208,11 +189,7 @@ def current_declaration(path: Path, use: str = "use", *, must_be_declared: bool 
 
 
 def declaration_is_required() -> bool:
-    """Returns `require_declaration` of the policy file that the environment variable POLICY names; False without one.
-
-    Raises:
-        ValueError: if the file is not TOML, or the value is neither true nor false.
-    """
+    """Returns `require_declaration` of the policy file that the variable POLICY names; False without one."""
     file = os.environ.get(POLICY)
     required = read_toml(Path(file)).get("require_declaration", False) if file else False
     if type(required) is not bool:
@@ -224,9 +201,6 @@ def copy_declaration(folder: Path, out: Path) -> None:
     """Copies the declaration of a folder, if it has one, to a folder of derived data, to which it also applies.
 
     The statement of a simulated world then is about the derived calls, so they must be there already.
-
-    Raises:
-        ValueError: if the declaration has expired.
     """
     declaration = current_declaration(folder)
     if declaration.source == UNDECLARED:
@@ -243,9 +217,6 @@ def calls_hash(calls: Path) -> str:
     """Returns the hash of a Parquet file's size and footer, which has the place and the size of every column; in hex.
 
     It identifies a file of any size at once.
-
-    Raises:
-        ValueError: if the file is not Parquet.
     """
     with calls.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -271,11 +242,7 @@ def is_simulated(folder: Path) -> bool:
 
 
 def read_declaration(folder: Path) -> Declaration | None:
-    """Returns the declaration of a folder, expired or not; None without one.
-
-    Raises:
-        ValueError: if the declaration cannot be read.
-    """
+    """Returns the declaration of a folder, expired or not; None without one."""
     if is_simulated(folder):
         return Declaration("simulated", "none needed", PURPOSES, "", "", simulated=True)
     file = folder / FILE
@@ -283,11 +250,7 @@ def read_declaration(folder: Path) -> Declaration | None:
 
 
 def declared_content(folder: Path) -> dict[str, Any] | None:
-    """Returns the content of `dataset.json` as JSON values; None without the file.
-
-    Raises:
-        ValueError: if it is not JSON.
-    """
+    """Returns the content of `dataset.json` as JSON values; None without the file."""
     file = folder / FILE
     content: dict[str, Any] | None = decode(file.read_bytes()) if file.exists() else None
     return content

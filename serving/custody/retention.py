@@ -40,11 +40,7 @@ class Retention:
     tables: Mapping[str, RetentionRule]
 
     def of(self, table: str) -> RetentionRule:
-        """Returns the rule of a table.
-
-        Raises:
-            ValueError: if the table has no rule; such a table is not read and not kept.
-        """
+        """Returns the rule of a table."""
         if table not in self.tables:
             raise ValueError(f"retention {self.version}: expected a rule for the table {table!r}; add one to the file")
         return self.tables[table]
@@ -70,11 +66,7 @@ class _FollowingRule(Record, frozen=True):
 
 
 def read_retention(path: str | Path | None = None) -> Retention:
-    """Reads a file of retention rules; the shipped file if no path is given.
-
-    Raises:
-        ValueError: in one line, which names the field and the violated rule.
-    """
+    """Reads a file of retention rules; the shipped file if no path is given."""
     name = str(path or "retention.toml")
     fields = read_toml(Path(path) if path else files(__package__).joinpath("retention.toml"), name)
     check_texts(fields, name)

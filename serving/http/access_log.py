@@ -61,7 +61,6 @@ class AccessLog:
         self._journal.close()
 
     def _after(self) -> None:
-        """Runs in the journal's thread."""
         now = time.monotonic()
         if now >= self._written + self._every:
             self._written = now

@@ -58,15 +58,7 @@ class ApiKeys:
 
 
 def read_keys(path: Path, *, allow_group_read: bool = False) -> ApiKeys:
-    """Reads a file of keys: a line each with name, scopes, requests a second, and the key's SHA-256.
-
-    Args:
-        allow_group_read: whether the file's group may read it.
-
-    Raises:
-        ValueError: in one line, if other users may use the file, or a line is invalid.
-        OSError: if it cannot be read. The message for a missing file has its folder, and the command that makes it.
-    """
+    """Reads a file of keys: a line each with name, scopes, requests a second, and the key's SHA-256."""
     holders = []
     make = f"callsieve live api-key --keys {path} --name CLIENT"
     data = read_secret(path, _MAX_FILE, make=make, allow_group_read=allow_group_read)
@@ -85,11 +77,7 @@ def read_keys(path: Path, *, allow_group_read: bool = False) -> ApiKeys:
 
 
 def add_key(path: Path, name: str, scopes: Iterable[str], rate: int = RATE) -> str:
-    """Makes a key, adds its hash to a file that only its owner may read, and returns the key, which is not stored.
-
-    Raises:
-        ValueError: in one line, for an invalid name, scope or rate.
-    """
+    """Makes a key, adds its hash to a file that only its owner may read, and returns the key, which is not stored."""
     key = f"cs_{secrets.token_urlsafe(32)}"
     scopes = sorted(scopes)
     line = f"{name} {','.join(scopes)} {rate} {hashlib.sha256(key.encode()).hexdigest()}"

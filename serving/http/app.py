@@ -75,13 +75,6 @@ Work = Callable[..., Awaitable[Any]]
 class Service:
     """State that the endpoints share.
 
-    Args:
-        open_live: opens the live state; runs in a thread, because it may read much.
-        bundle: folder of the bundle that is loaded at start and at each reload.
-        log_access: called for each answer of an endpoint.
-        on_stop: called when no more requests will come; uvicorn then ends the process by the signal that it got.
-        on_failure: called if the state cannot be restored: the process must end.
-
     Attributes:
         live: the state; None until it is restored.
         failure: why the state could not be restored.
@@ -248,7 +241,6 @@ async def _score_batch(service: Service, scope: Scope, receive: Receive) -> byte
 
 
 def _line(service: Service, line: bytes) -> bytes:
-    """Returns the answer to one line of a batch. Its deadline begins when its turn comes."""
     try:
         return _score(service, line, time.monotonic()) + b"\n"
     except HTTPError as error:
@@ -256,7 +248,6 @@ def _line(service: Service, line: bytes) -> bytes:
 
 
 def _score(service: Service, body: bytes, since: float) -> bytes:
-    """Returns the verdict on the call in a body that arrived at `since`. Raises: HTTPError: for an invalid call."""
     live = service.live
     if live is None:
         return encode(no_verdict("starting"))
@@ -313,7 +304,6 @@ async def _metrics(service: Service, _scope: Scope, _receive: Receive) -> bytes:
 
 
 def _checked(work: Callable[[Any], _T], argument: object) -> _T:
-    """Returns the result of `work`; its errors become refusals: 409 for an event in the future, 400 for a bad value."""
     try:
         return work(argument)
     except FutureEventError as error:
@@ -323,7 +313,6 @@ def _checked(work: Callable[[Any], _T], argument: object) -> _T:
 
 
 def _is_mount_point(folder: Path) -> bool:
-    """Returns whether a folder is mounted itself. `Path.is_mount` does not see a bind mount on the same disk."""
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not Linux
@@ -333,7 +322,6 @@ def _is_mount_point(folder: Path) -> bool:
 
 
 def _content_security_policy(page: str) -> str:
-    """Returns a policy that allows only the page's own script and style, and connections to this service only."""
     hashes = {
         kind: base64.b64encode(
             hashlib.sha256(page.partition(f"<{kind}>")[2].partition(f"</{kind}>")[0].encode()).digest()

@@ -30,12 +30,7 @@ class Limited:
     """An ASGI application that answers 503 above a number of requests in work, except on some paths."""
 
     def __init__(self, app: Any, always: Collection[str], most: int) -> None:
-        """Wraps an application.
-
-        Args:
-            always: paths that are always answered, such as health checks.
-            most: requests in work.
-        """
+        """Wraps an application."""
         self._app, self._always, self._most, self._working = app, always, most, 0
         self._waiting: deque[CallRequest] = deque()
 
@@ -65,7 +60,6 @@ class Limited:
         self._waiting.append(request)
 
     def _answer(self) -> None:
-        """Answers the requests that wait; also those behind one that fails."""
         try:
             while self._waiting:
                 self._waiting.popleft().answer()
@@ -113,7 +107,6 @@ _FIRST_LINES: dict[tuple[int, bool], tuple[list[tuple[bytes, bytes]], bytes]] = 
 
 
 def _first_lines(code: int, defaults: list[tuple[bytes, bytes]], *, closes: bool) -> bytes:
-    """Returns an answer's status line and headers but its length; uvicorn makes a new list `defaults` every second."""
     known = _FIRST_LINES.get((code, closes))
     if known is not None and known[0] is defaults:
         return known[1]

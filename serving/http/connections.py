@@ -181,7 +181,6 @@ class Connection(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def _starts_known(self, data: bytes) -> bool:
-        """Starts a request whose head this connection remembers, if `data` is such a request; returns whether."""
         if not (self._is_between and self._is_free()) or self._rest:
             return False
         length = data.find(_HEAD_END) + len(_HEAD_END)
@@ -192,7 +191,6 @@ class Connection(HttpToolsProtocol):
         return True
 
     def _remember(self, data: bytes) -> None:
-        """Remembers the head of a request about a call that `data` was."""
         request, length = self.cycle, data.find(_HEAD_END) + len(_HEAD_END)
         if isinstance(request, CallRequest) and len(data) == length + len(request.body):
             if len(self._heads) >= _HEADS:
@@ -223,7 +221,6 @@ class Connection(HttpToolsProtocol):
                 self._refuse(f"expected a head of at most {MAX_HEAD} bytes")
 
     def _is_plain(self) -> bool:
-        """Returns whether a request can be answered without ASGI if the rest of it arrives together with its head."""
         return (
             self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
@@ -232,7 +229,6 @@ class Connection(HttpToolsProtocol):
         )
 
     def _is_free(self) -> bool:
-        """Returns whether all requests are answered, and the client reads the answers."""
         return not self.flow.write_paused and (self.cycle is None or self.cycle.response_complete)
 
     def _parse_without_upgrade(self, body: bytes) -> None:
@@ -253,7 +249,6 @@ class Connection(HttpToolsProtocol):
         self.send_400_response(why)
 
     def _parse_rest(self) -> None:
-        """Parses piece by piece until a request has to wait for its turn."""
         rest, at = self._rest, 0
         while at < len(rest) and not self.pipeline and not self.transport.is_closing():
             self._parse(rest[at : at + _PIECE])

@@ -75,7 +75,6 @@ class Endpoint:
         """Creates the endpoint.
 
         Args:
-            scopes: separated by commas; a key needs one of them.
             handler: returns bytes, or a value that is sent as JSON. It raises `HTTPError` to refuse a request.
         """
         self._service, self._handler, self._media_type = service, handler, media_type
@@ -138,11 +137,7 @@ class CallEndpoint(Endpoint):
     """An endpoint about one call: its answer needs only the body, so a connection can ask for it without ASGI."""
 
     def __init__(self, service: Guarded, path: str, scopes: str, work: CallWork) -> None:
-        """Creates the endpoint.
-
-        Args:
-            work: returns the answer as JSON. It raises `HTTPError` to refuse a request.
-        """
+        """Creates the endpoint."""
         super().__init__(service, scopes, self._read)
         self._path, self._work = path, work
 
@@ -177,10 +172,7 @@ async def http_exception_response(_request: Request, error: Exception) -> Respon
 
 
 async def in_thread(work: Callable[[Any], _T], argument: object, *, seconds: float, limit: anyio.CapacityLimiter) -> _T:
-    """Runs `work(argument)` in a thread. A hanging thread is abandoned, and keeps its slot of the limiter.
-
-    Raises: HTTPError: 503 after `seconds`.
-    """
+    """Runs `work(argument)` in a thread. A hanging thread is abandoned, and keeps its slot of the limiter."""
     try:
         with anyio.fail_after(seconds):
             return await anyio.to_thread.run_sync(work, argument, abandon_on_cancel=True, limiter=limit)
@@ -189,10 +181,7 @@ async def in_thread(work: Callable[[Any], _T], argument: object, *, seconds: flo
 
 
 async def read_body(receive: Receive, most: int = MAX_BODY) -> bytes:
-    """Returns the body of a request, at most `most` bytes that arrive within BODY_SECONDS.
-
-    Raises: HTTPError: 400 for a request that breaks off, 408 for a slow one, 413 for a long one.
-    """
+    """Returns the body of a request, at most `most` bytes that arrive within BODY_SECONDS."""
     body: bytes = b""
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -210,7 +199,6 @@ async def read_body(receive: Receive, most: int = MAX_BODY) -> bytes:
 
 
 def _failure(error: Exception, path: str) -> tuple[int, bytes]:
-    """Returns the status and the body of the answer to a request that is refused or failed."""
     if isinstance(error, HTTPError):
         return error.code, encode(Fault(str(error)))
     # The error's text could contain a number from the request; its class and its places in the code cannot.

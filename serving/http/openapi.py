@@ -134,5 +134,4 @@ def _open(name: str, summary: str, responses: dict[int, tuple[str, dict[str, Any
 
 
 def _json(*kinds: type) -> dict[str, Any]:
-    """Returns the content of a body that is of one of the kinds."""
     return {JSON: {"schema": _REFS[kinds[0]] if len(kinds) == 1 else {"anyOf": [_REFS[kind] for kind in kinds]}}}

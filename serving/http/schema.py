@@ -133,11 +133,7 @@ _DEFAULTS = tuple(getattr(Call(0.0, "", ""), name) for name in CallIn.__struct_f
 
 
 def read_call(body: bytes) -> Call:
-    """Returns the call in a request's body.
-
-    Raises:
-        ValueError: in one line that names the field and never shows its value, which may be a number.
-    """
+    """Returns the call in a request's body."""
     try:
         return _plain_call(body) or _call(body)
     except ValueError as error:
@@ -192,7 +188,6 @@ def _call(body: bytes) -> Call:
 
 
 def _read_sip(start: float, sip: SipIn) -> dict[str, Any]:
-    """Returns the fields of a call that an INVITE names. Raises: ValueError: if the Request-URI cannot be read."""
     call = to_call(
         start,
         _decode(sip.target),
@@ -222,11 +217,7 @@ def _expected(name: str) -> str:
 
 
 def read_complaint(body: bytes) -> Complaint:
-    """Returns the complaint in a request's body.
-
-    Raises:
-        ValueError: in one line that names the fields and never shows a value.
-    """
+    """Returns the complaint in a request's body."""
     try:
         complaint = msgspec.json.decode(body, type=ComplaintIn)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -70,20 +70,8 @@ def serve(
     """Serves until SIGTERM or SIGINT. SIGHUP reads the API keys and the bundle again.
 
     Args:
-        bundle: folder of the signed bundle; `scorers` puts it in service.
-        key: key for the tokens of numbers.
-        keys: file of the API keys (`api_keys.add_key`).
-        state: folder of the live state.
-        host, port: address to listen on, unless `uds` is given.
         uds: path of a Unix socket to listen on. Every user who can enter its folder can connect.
-        allow_group_read: whether the group of the file of API keys may read it.
         deadline: seconds from a request's arrival to its verdict.
-        limits: capacity of the history.
-
-    Raises:
-        ValueError: if a file is invalid, or another process serves from `state`.
-        OSError: if a file cannot be read, the port cannot be opened, `state` cannot be written, or events were lost
-            because the disk refused them.
     """
 
     def open_live() -> Live:
@@ -182,11 +170,7 @@ def configured(
     uds: Path | None = None,
     endpoints: Mapping[str, CallEndpoint] | None = None,
 ) -> uvicorn.Server:
-    """Returns a uvicorn server for an ASGI application, not started yet.
-
-    Args:
-        endpoints: endpoints of the application by path that connections may ask without ASGI.
-    """
+    """Returns a uvicorn server for an ASGI application, not started yet."""
     most = connection_limit()
     idle, limited = Connections(most), Limited(app, (LIVE, READY), most)
     by_url = {path.encode(): endpoint for path, endpoint in (endpoints or {}).items()}

@@ -38,10 +38,7 @@ def list_firm(folder: Path, party: str, role: str, reason: str, now: int, days: 
     """Adds a firm to the list; returns the row.
 
     Args:
-        role: "principal" or "agent", as the register of campaigns names the firm.
         now: Unix ms; the entry takes effect `days` days later.
-    Raises:
-        ValueError: if the firm is listed already, or a text is empty, long or may hold a telephone number.
     """
     for name, text in (("PARTY", party), ("--reason", reason)):
         if not 0 < len(text) <= _MAX_LENGTH or not text.isprintable() or has_long_digits(text):
@@ -57,11 +54,7 @@ def list_firm(folder: Path, party: str, role: str, reason: str, now: int, days: 
 
 
 def unlist_firm(folder: Path, party: str, role: str, now: int) -> Entry:
-    """Ends the entry of a firm whose appeal is upheld, at once; returns the added row.
-
-    Raises:
-        ValueError: if the firm is not listed.
-    """
+    """Ends the entry of a firm whose appeal is upheld, at once; returns the added row."""
     rows = _rows(folder)
     row = _open_row(rows, party, role)
     if row is None:
@@ -72,7 +65,6 @@ def unlist_firm(folder: Path, party: str, role: str, now: int) -> Entry:
 
 
 def _open_row(rows: list[Entry], party: str, role: str) -> Entry | None:
-    """Returns the last row of a firm if it has no end."""
     last = [row for row in rows if (row.party, row.role) == (party, role)][-1:]
     return last[0] if last and last[0].valid_to is None else None
 

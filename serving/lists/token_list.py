@@ -94,17 +94,7 @@ class TokenList:
 
     @classmethod
     def open(cls, path: Path, key: Key, trusted: Iterable[Ed25519PublicKey], *, minimum_epoch: int = 0) -> TokenList:
-        """Reads a list that one of the trusted keys signed.
-
-        Args:
-            path: the list.
-            key: the sharing key.
-            trusted: public keys.
-            minimum_epoch: earlier lists are refused, so that a withdrawn list cannot come back.
-
-        Raises:
-            TokenListError: for any defect of the file.
-        """
+        """Reads a list that one of the trusted keys signed."""
         try:
             return cls._read(path, key, trusted, minimum_epoch)
         except OSError as error:
@@ -156,21 +146,10 @@ def write_token_list(
     """Writes a token list, whole or not at all. Equal input gives equal tokens.
 
     Args:
-        path: a new file.
-        numbers: phone numbers in any notation. Emergency and public-service numbers, and texts that are not numbers,
-            are left out and counted.
-        key: the sharing key.
-        signer: the key that signs the list.
-        epoch: grows with each list.
         valid_until: a UTC moment such as "2026-04-01T00:00:00Z".
-        rate: highest false positive rate for unlisted numbers.
 
     Returns:
         epoch, valid_until, tokens, width, false_positive_rate, bytes, repeated, protected, unreadable.
-
-    Raises:
-        ValueError: for an invalid moment or rate, or an epoch below 0.
-        FileExistsError: if the file exists.
     """
     if path.exists():
         raise FileExistsError(f"{path}: exists already; a list is never overwritten")
@@ -217,12 +196,10 @@ def number_token(key: Key, number: Number, width: int) -> bytes | None:
 
 
 def _false_positive_rate(tokens: int, width: int) -> float:
-    """Returns the probability that an unlisted number matches one of the tokens."""
     return min(tokens / float(256**width), 1.0)
 
 
 def _read_header(line: bytes) -> Header:
-    """Reads the first line of a list and checks every field."""
     header = json_as(Header, line, "list")
     for name, moment in (("made", header.made), ("valid_until", header.valid_until)):
         if datetime.strptime(moment, MOMENT).strftime(MOMENT) != moment:

@@ -38,10 +38,7 @@ class CallsInProgress:
         return keyed
 
     def keyed(self, call: Call) -> KeyedCall:
-        """Returns the call as it was keyed when it began, with what is known since: times, outcome and releaser.
-
-        Raises: ValueError: for an unknown category, a time that is not finite, or a negative ring or talk.
-        """
+        """Returns the call as it was keyed when it began, with what is known since: times, outcome and releaser."""
         keyed = self.find(call)
         if keyed is None:
             return self._intake(call)

@@ -132,7 +132,6 @@ def write_cleared(path: Path, until: Mapping[str, int], generation: int) -> None
 
     Args:
         until: Unix ms up to which each caller (token) passes.
-        generation: of the store, which only grows.
     """
     head = json.dumps({"format": _FORMAT, "generation": generation, "callers": len(until), "at": round(time.time())})
     lines = [head, *(f"{caller} {moment}" for caller, moment in sorted(until.items()))]
@@ -140,11 +139,7 @@ def write_cleared(path: Path, until: Mapping[str, int], generation: int) -> None
 
 
 def read_cleared(path: Path) -> dict[str, int]:
-    """Returns Unix ms until which each caller passes.
-
-    Raises:
-        ValueError: in one line, if the file is damaged, of another format, or writable by other users.
-    """
+    """Returns Unix ms until which each caller passes."""
     return _read(path)[1]
 
 
@@ -157,7 +152,6 @@ def generation_of(path: Path) -> int:
 
 
 def _read(path: Path) -> tuple[int, dict[str, int]]:
-    """Returns the generation, and Unix ms until which each caller passes."""
     with path.open("rb") as file:
         if not only_we_may_write(os.fstat(file.fileno())):
             raise ValueError(f"{path}: expected a file that belongs to this user and no other user may write")

@@ -25,8 +25,6 @@ _MAX_NUMBER = 256  # characters of a number as written
 class Complaint:
     """A complaint of a called person about a number, both numbers as written. `at` is Unix seconds.
 
-    Raises: ValueError: in one line without a number, if category or mode is not a word of a-z and _.
-
     >>> Complaint(reporter="13900139000", number="4001234567", at=1775001700.0, category="fraud").category
     'fraud'
     """

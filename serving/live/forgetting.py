@@ -42,11 +42,7 @@ class Request(NamedTuple):
 
 
 def request_forgetting(state: Path, token: str) -> Request:
-    """Writes a request to forget a token.
-
-    Raises:
-        ValueError: for a text that is not a token.
-    """
+    """Writes a request to forget a token."""
     if not is_token(token):
         raise ValueError("forget: expected the token of a number")
     folder = state / REQUESTS
@@ -74,9 +70,6 @@ def forget(state: Path, token: str, patience: float = PATIENCE) -> float:
         patience: seconds to wait for the process.
 
     Returns: seconds until memory and disk have forgotten.
-
-    Raises:
-        ValueError: if the process does not serve the request in time; the request stays.
     """
     began = time.monotonic()
     request = request_forgetting(state, token)

@@ -37,7 +37,6 @@ def health(live: Live | None, scorers: Swap, now: int) -> Health:
     """Returns the health of a service.
 
     Args:
-        live: its state; None until it is restored.
         now: Unix ms.
     """
     scorer = scorers.scorer

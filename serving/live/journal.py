@@ -62,12 +62,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, name: str, *, least: int = 1, after: Callable[[], object] = lambda: None) -> None:
-        """Begins a file after the existing ones. Lines wait until `start`.
-
-        Args:
-            least: lowest number of the new file: readers that start at this number would miss earlier files.
-            after: called by the journal's thread after each write, for work that must not delay calls.
-        """
+        """Begins a file after the existing ones. Lines wait until `start`."""
         self.lost = self.faults = 0
         self.refusals: Counter[str] = Counter()
         self.written = 0
@@ -152,7 +147,6 @@ class Journal:
                 self.faults += 1  # the thread must survive any error: without it, no line would reach the disk
 
     def _refused(self, error: OSError) -> None:
-        """Counts an error of the disk, and logs it if the last log line is a minute old."""
         self.faults += 1
         self.refusals[errno.errorcode.get(error.errno or 0, "unknown")] += 1
         if (now := time.monotonic()) >= self._log_at:
@@ -161,7 +155,6 @@ class Journal:
             _LOG.error(line, self._name, error.strerror or "unknown error", len(self._waiting), self.lost)
 
     def _write(self) -> None:
-        """Writes the queued lines. After a failure they stay in the queue for the next try."""
         while self._waiting:
             lines = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
             taken, error = self._append([seal(line) for line in lines])
@@ -270,7 +263,6 @@ def unseal(piece: bytes) -> bytes | None:
 
 
 def _cut(where: Path) -> None:
-    """Cuts off the bytes after the last line end, so that the next reader does not count them again."""
     with contextlib.suppress(OSError), where.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         while size > 0:

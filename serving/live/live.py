@@ -99,15 +99,8 @@ class Live:
 
         Args:
             deadline: seconds from an attempt's arrival to its verdict.
-            limits: capacity of the history.
-            journal_bytes: size of the events on disk at which a snapshot replaces them.
             by_commit: whether events are written by `commit` alone, for a stream that is read again from the last
                 position on disk. By default a thread writes them several times a second.
-
-        Raises:
-            ValueError: if another process uses the folder, the deadline is not positive and finite, or the history
-                gives other columns than the model in service takes.
-            OSError: if the folder cannot be read or written.
         """
         if not 0 < deadline < math.inf:
             raise ValueError(f"deadline must be above 0 and finite, got {deadline} seconds")
@@ -146,11 +139,7 @@ class Live:
         self.verdicts.start()
 
     def attempt(self, call: Call, arrived: float | None = None) -> Verdict:
-        """Returns the verdict at ring time; the call is then recorded as an attempt. Never raises.
-
-        Args:
-            arrived: `time.monotonic()` when the request arrived, if it had to wait.
-        """
+        """Returns the verdict at ring time; the call is then recorded as an attempt. Never raises."""
         began = time.monotonic()
         last = (began if arrived is None else arrived) + self.deadline
         if last <= began or not self._lock.acquire(timeout=last - began):
@@ -174,13 +163,7 @@ class Live:
         return self._counted(self._pass("deadline"), 0.0)
 
     def end(self, call: Call) -> None:
-        """Records a call as it is known later: ended, or still in progress.
-
-        Raises:
-            FutureEventError: if it starts or ends in the future.
-            ValueError: in one line without a number, for an invalid call.
-            TypeError: likewise, for a field of another type than `Call` declares.
-        """
+        """Records a call as it is known later: ended, or still in progress."""
         with self._lock:
             try:
                 self.refuse_future(call)
@@ -200,11 +183,7 @@ class Live:
             raise FutureEventError("call: expected a call that does not start or end in the future")
 
     def add_complaint(self, complaint: Complaint) -> None:
-        """Records a complaint for labels; `events.read_complaints` reads it back.
-
-        Raises:
-            FutureEventError: if it lies in the future.
-        """
+        """Records a complaint for labels; `events.read_complaints` reads it back."""
         now = self._clock.now()
         if not 0 <= complaint.at <= now + AHEAD:
             self.counts["ahead"] += 1
@@ -285,7 +264,6 @@ class Live:
         return self.verdicts.close() + self.memory.close()
 
     def _keep_scores(self) -> None:
-        """Writes the scores of the network and the flags, so that thresholds that follow hold after a restart."""
         for path, lasting in self._lasting().items():
             try:
                 write_atomic(path, lasting.to_bytes(), OWNER_ONLY)
@@ -299,7 +277,6 @@ class Live:
                 lasting.restore(path.read_bytes())
 
     def _lasting(self) -> dict[Path, NetworkScores | Flags]:
-        """Returns what the scorer learns as it serves, by the file for it. Flags outlive the model that raised them."""
         if (scorer := self.scorers.scorer) is None:
             return {}
         networks = {
@@ -327,7 +304,6 @@ class Live:
         return verdict
 
     def _late(self, verdict: Verdict) -> Verdict:
-        """Returns a late verdict as it is delivered, and keeps this form for `explain`."""
         self.counts["late"] += 1
         late = replace(verdict, action="pass", status="deadline", message=message_of("deadline"))
         late = replace(late, confidence=math.nan, plan_class="")
@@ -336,7 +312,6 @@ class Live:
         return late
 
     def _record_verdict(self, verdict: Verdict) -> None:
-        """Writes the verdict record, unless the call passes. Never raises: the verdict is valid without a record."""
         if verdict.action == "pass":
             return
         try:
@@ -366,7 +341,6 @@ class Live:
         return no_verdict(status, detail, model=model, valid_until=until)
 
     def _problem(self, status: Status, detail: str) -> Verdict:
-        """Returns the verdict on a call that an invalid input or a fault left without a score, and logs it."""
         verdict = self._pass(status, detail)
         self._problems.note(status, verdict.message)
         return verdict
@@ -376,7 +350,6 @@ class Live:
         self.counts["repeats"] += self.in_progress.note(call, keyed)
 
     def _is_ahead(self, call: Call) -> bool:
-        """Returns whether a call lies in the future, and counts it. NaN is not ahead: it becomes a fault later."""
         last = max(call.start + (call.ring or 0.0) + (call.talk or 0.0), call.recorded or 0.0)
         ahead = last > self._clock.now() + AHEAD
         self.counts["ahead"] += ahead
@@ -396,7 +369,6 @@ class Live:
 
 
 def _checked(call: Call) -> Call:
-    """Returns the call itself. Raises: ValueError: if a text is too long for the cache of texts."""
     for name in _TEXTS:
         text = getattr(call, name)
         if text and len(text) > MAX_TEXT:

@@ -61,17 +61,7 @@ class Memory:
         limits: Limits = LIMITS,
         journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
-        """Restores the state in a folder, or creates one there. Nothing is written before `start`.
-
-        Args:
-            on_restored: called for each event that an earlier process left.
-            limits: capacity of the history.
-            journal_bytes: size of the events on disk at which a snapshot replaces them.
-
-        Raises:
-            ValueError: if another process uses the folder.
-            OSError: if the folder cannot be read or written.
-        """
+        """Restores the state in a folder, or creates one there. Nothing is written before `start`."""
         self.lock, self.restored = threading.Lock(), ReadCounts()
         self.refusal: str | None = None
         self.newest: int | None = None
@@ -92,12 +82,7 @@ class Memory:
         self.complaints = Journal(folder, COMPLAINTS)
 
     def start(self, forget: Callable[[str], object], *, by_commit: bool = False) -> None:
-        """Starts to write events, to take snapshots when they are due, and to serve requests to forget.
-
-        Args:
-            forget: makes this process forget a token.
-            by_commit: whether `commit` alone does all this, and not a thread.
-        """
+        """Starts to write events, to take snapshots when they are due, and to serve requests to forget."""
         upkeep = Upkeep(
             self._folder, self.journal, self.complaints, self._journal_bytes, copy=self._copy, forget=forget
         )
@@ -192,7 +177,6 @@ class Memory:
             return save_in_child(self.history, where)
 
     def _look(self) -> None:
-        """Runs in the journal's thread."""
         if self._upkeep is not None:
             self._upkeep.look()
 
@@ -214,13 +198,7 @@ class Upkeep:
         copy: Callable[[Path], int],
         forget: Callable[[str], object],
     ) -> None:
-        """Starts without pending work.
-
-        Args:
-            journal_bytes: size of the events in `journal` at which a snapshot replaces them.
-            copy: starts a child process that writes a snapshot to a path; returns the process id.
-            forget: makes the memory forget a token.
-        """
+        """Starts without pending work."""
         self._folder, self._journal, self._complaints, self._journal_bytes = folder, journal, complaints, journal_bytes
         self._copy, self._forget = copy, forget
         self.saved = [0, 0]
@@ -256,7 +234,6 @@ class Upkeep:
             self._finish(status)
 
     def _forget_on_disk(self, pending: list[Request]) -> None:
-        """Forgets in memory, then replaces all events by a snapshot of it. If that fails, the requests stay."""
         for request in pending:
             self._forget(request.token)
         last = self._complaints.rotate()
@@ -283,7 +260,6 @@ class Upkeep:
             _LOG.error(line, self.saved[1])
 
     def _exit_status(self, options: int) -> int | None:
-        """Returns the exit status of the child; None while it runs."""
         assert self._child is not None  # noqa: S101 - the callers check it
         process, number = self._child
         try:

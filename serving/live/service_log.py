@@ -61,15 +61,7 @@ def log_to_stderr(log_format: LogFormat) -> None:
 
 
 def report_stop(state: Path, lost: int) -> None:
-    """Logs the end of a service.
-
-    Args:
-        state: folder of the live state.
-        lost: events that the disk refused.
-
-    Raises:
-        OSError: if events are lost, so that the process fails.
-    """
+    """Logs the end of a service."""
     if lost:
         raise OSError(f"{state}: the disk refused {lost:,} events, which are lost; check its space and its rights")
     _LOG.info("stop: all events are on disk")
@@ -100,7 +92,6 @@ def _moment(record: logging.LogRecord) -> str:
 
 
 def _message(record: logging.LogRecord) -> str:
-    """Returns the message in one line, with the class and the places of an exception."""
     text = " ".join(record.getMessage().split())
     if record.exc_info and record.exc_info[0] is not None:
         return f"{text}: {record.exc_info[0].__name__} {places(record.exc_info[2])}"

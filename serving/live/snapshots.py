@@ -23,10 +23,6 @@ def lock_folder(folder: Path) -> int:
     """Locks the folder for this process and deletes unfinished snapshots. A forked child does not hold the lock.
 
     Returns: the open lock file.
-
-    Raises:
-        FolderInUseError: if another process holds the lock.
-        OSError: if this process cannot make files in the folder: every event would be lost.
     """
     try:
         tempfile.TemporaryFile(dir=folder).close()  # the lock file alone may be of an earlier process
@@ -65,10 +61,7 @@ def snapshot_numbers(folder: Path) -> list[int]:
 
 
 def delete_unreadable(folder: Path) -> None:
-    """Deletes refused and unfinished snapshots: a number cannot be removed from them.
-
-    Raises: OSError: if a file cannot be deleted.
-    """
+    """Deletes refused and unfinished snapshots: a number cannot be removed from them."""
     for where in (*folder.glob("state-*.refused"), *partial_snapshots(folder)):
         where.unlink(missing_ok=True)
 

@@ -199,7 +199,6 @@ class Swap:
         return self._cleared.spare(verdict, call, *scorer.action_if_cleared(verdict))
 
     def _keep(self, epoch: int) -> None:
-        """Writes the epoch to disk before the bundle serves, so that a crash in between cannot lose it."""
         if self._file is None or epoch <= self._kept:
             return
         write_atomic(self._file, b"%d\n" % epoch)
@@ -207,11 +206,7 @@ class Swap:
 
 
 def current_registers(folder: str | Path) -> Registers:
-    """Returns the registers in a folder, without expired rows.
-
-    Raises:
-        ValueError: if the declaration of the folder does not permit scoring (`purposes.py`), or it holds no register.
-    """
+    """Returns the registers in a folder, without expired rows."""
     # Imported here: a host without registers does not need them.
     from callsieve.serving.custody.purposes import require_purpose
     from callsieve.serving.custody.retention import read_retention

@@ -211,7 +211,6 @@ def delete_before(folder: Path, before: Position) -> None:
 
 
 def _number(value: float | None) -> float:
-    """Returns a stored number. JSON has no NaN, so a missing number was stored as null."""
     return math.nan if value is None else value
 
 

@@ -27,11 +27,6 @@ def plan_table() -> dict[str, Any]:
 def plan_class(content: str | None, rules: Collection[str] = (), mode: str | None = None) -> str:
     """Returns the gravest class that the content, the mode or a rule names; "" if none of them names a class.
 
-    Args:
-        content: the predicted or reported content of a call.
-        rules: names of the rules that the call meets.
-        mode: the predicted or reported form of the call.
-
     >>> plan_class("loans"), plan_class("loans", {"call_bombing"}), plan_class(None, {"authentication_failed"})
     ('marketing', 'harassment', '')
     """

@@ -113,9 +113,6 @@ def read_policy(path: str | Path | None = None) -> Policy:
 def pin_feed(policy: Policy, feed: str) -> Policy:
     """Returns the policy with the feed of the records set; the policy itself if `feed` is "".
 
-    Raises:
-        ValueError: in one line, if there is no such feed.
-
     >>> pin_feed(Policy("mine", {}), "no routes").feed
     'no routes'
     """
@@ -134,10 +131,7 @@ def band_action(policy: Policy, bands: Sequence[Band], raw: float, stratum: str)
     """Returns the strongest action that the reached bands allow, and the name of the highest reached band.
 
     Args:
-        policy: the policy.
-        bands: the bands of the bundle, from the highest threshold to the lowest.
         raw: raw score in log-odds.
-        stratum: result of `strata.stratum_of`.
 
     >>> band_action(Policy("1", {}), (), 3.0, "mobile")
     ('pass', '')
@@ -160,11 +154,6 @@ def certified_action(action: str, band: Band, stratum: str) -> str:
 
 def final_action(policy: Policy, by_band: str, rules: Collection[str]) -> str:
     """Returns the final action: the stronger action of the bands and of the rules that the call meets.
-
-    Args:
-        policy: the policy.
-        by_band: the action from `band_action`.
-        rules: names of the rules that the call meets.
 
     >>> final_action(Policy("1", {}, {"ring_once": "screen"}), "label", {"ring_once"})
     'screen'
@@ -196,13 +185,6 @@ def action_confidence(policy: Policy, action: str, by_band: str, score: float, r
 
     The evidence is the model if the bands alone lead to the action, and otherwise the rules that do. Of several rules
     the highest confidence counts.
-
-    Args:
-        policy: the policy.
-        action: the action from `final_action`.
-        by_band: the action from `band_action`.
-        score: the calibrated probability of the model.
-        rules: names of the rules that the call meets.
 
     Returns:
         A share above 0 and at most 1. NaN for "pass", and for rules without a confidence in the policy file.

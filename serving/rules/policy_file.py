@@ -63,11 +63,7 @@ class PolicyFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def policy_fields(path: Path, name: str) -> dict[str, Any]:
-    """Returns the values in a policy file as arguments of `Policy`; `name` is the file's name in messages.
-
-    Raises:
-        ValueError: in one line, if the file is not a valid policy.
-    """
+    """Returns the values in a policy file as arguments of `Policy`; `name` is the file's name in messages."""
     fields = _values_in_file(toml_as(PolicyFile, path, name))
     for rule, action in fields.get("rules", {}).items():
         if RULE_BY_NAME[rule].kind == PREDICTED and action not in ("pass", "label"):
@@ -78,6 +74,5 @@ def policy_fields(path: Path, name: str) -> dict[str, Any]:
 
 
 def _values_in_file(struct: Struct) -> dict[str, Any]:
-    """Returns the values that the file gives, by name."""
     values = {name: getattr(struct, name) for name in struct.__struct_fields__}
     return {name: value for name, value in values.items() if value is not UNSET}

@@ -20,10 +20,7 @@ def rejected_categories(registers: Registers | None, callee: str, at: int, categ
     """Returns the categories that a called person rejects, each with the index of the preference's row.
 
     Args:
-        registers: the registers; without a table of preferences nothing is rejected.
-        callee: token of the called number.
         at: Unix ms.
-        categories: the categories to look up.
     """
     if registers is None or "preferences" not in registers.tables:
         return {}

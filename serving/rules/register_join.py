@@ -43,9 +43,7 @@ class IndexJoins:
         """Returns `Registers.in_effect` for each call: a row's place, `~place` of an ended row, or NO_ROW.
 
         Args:
-            name: name of the index.
             at: Unix ms of each call, shape (calls,).
-            keys: columns, or tuples of columns that make one key; the first key with a row in effect wins.
         """
         result = np.full(len(at), NO_ROW)
         for key in keys:
@@ -76,11 +74,7 @@ class IndexJoins:
 
 
 class RegisterJoin:
-    """Looks up the register facts of each call of a table.
-
-    Args:
-        terms: which businesses are marketing, and which number classes fit a declared use.
-    """
+    """Looks up the register facts of each call of a table."""
 
     def __init__(self, registers: Registers, terms: Terms) -> None:
         self._registers, self._terms = registers, terms
@@ -91,11 +85,7 @@ class RegisterJoin:
         self._use, self._uses = _factors(registers, "trunks", "declared_use")
 
     def registered(self, calls: pa.Table, facts: RuleInput | None = None) -> RuleInput:
-        """Adds the register facts of calls to their other `facts`, as float64 arrays; returns them.
-
-        Args:
-            calls: keyed calls in any order, at most PART_ROWS; they are joined at once.
-        """
+        """Adds the register facts of calls to their other `facts`, as float64 arrays; returns them."""
         facts, at = RuleInput() if facts is None else facts, calls["start"].to_numpy()
         tables = self._registers.tables
         if "campaigns" in tables:
@@ -173,7 +163,6 @@ class RegisterJoin:
         facts.use_allows = fits[use, _classes(calls)]
 
     def _values(self, table: str, name: str, place: Array) -> Array:
-        """Returns a column's values of the rows in effect, NaN elsewhere."""
         values = np.array([np.nan if value is None else float(value) for value in self._registers.columns[table][name]])
         return np.where(place >= 0, np.append(values, np.nan)[np.where(place >= 0, place, -1)], np.nan)
 

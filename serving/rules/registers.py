@@ -54,9 +54,6 @@ def step_function(rows: Iterable[tuple[int, Span]]) -> StepFunction:
     An answer is the index of the row in effect. If no row is in effect but one was, the answer is `~index` of the row
     with the latest `valid_from`. Before any row is known, the answer is NO_ROW.
 
-    Args:
-        rows: the rows of the key, each with its index in the register. Indexes order only rows with equal spans.
-
     >>> step_function([(7, Span(10, 20, 5))])
     ((10, 20), (7, -8))
     """
@@ -94,12 +91,7 @@ def as_of(steps: StepFunction | None, at: int) -> int:
 
 
 def timelines(keys: Iterable[str], spans: Iterable[Span]) -> Mapping[str, StepFunction]:
-    """Returns the step function of each key.
-
-    Args:
-        keys: the key of each row of a register, in order.
-        spans: the span of each row, in the same order.
-    """
+    """Returns the step function of each key."""
     grouped: dict[str, list[tuple[int, Span]]] = {}
     for index, (key, span) in enumerate(zip(keys, spans, strict=True)):
         grouped.setdefault(key, []).append((index, span))

@@ -35,7 +35,6 @@ def matching_bits(calls: RuleInput, terms: Terms) -> Array:
 
     Args:
         calls: facts of the calls, arrays of shape (n,); those of the vectors are needed.
-        terms: the thresholds of the policy file.
     """
     bits = np.zeros(len(calls.attestation), dtype=np.int64)
     for rule in RULES:
@@ -52,8 +51,6 @@ def table_band_actions(policy: Policy, bands: Sequence[Band], raw: Array, stratu
     """Returns the strongest action of the bands that each call reaches: int8 of shape (n,), indexes of ACTIONS.
 
     Args:
-        policy: the policy.
-        bands: the bands of the bundle.
         raw: raw scores in log-odds, shape (n,); NaN reaches no band.
         stratum: indexes of STRATA, shape (n,).
     """
@@ -72,7 +69,6 @@ def table_actions(policy: Policy, by_band: Array, bits: Array) -> Array:
     """Returns the final action of each call: int8 of shape (n,), indexes of ACTIONS.
 
     Args:
-        policy: the policy.
         by_band: the action that the bands alone lead to, as indexes of ACTIONS, shape (n,).
         bits: result of `matching_bits`, shape (n,).
     """

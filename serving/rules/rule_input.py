@@ -111,12 +111,7 @@ _pick = itemgetter(*(column for _, column in VECTOR_COLUMNS))
 
 
 def rule_input(columns: Any, own_number: Any = math.nan) -> RuleInput:
-    """Builds the input of rule conditions, without facts of registers.
-
-    Args:
-        columns: a vector, or columns of vectors by their index in the catalogue.
-        own_number: see `RuleInput`.
-    """
+    """Builds the input of rule conditions, without facts of registers."""
     result = RuleInput(*_pick(columns))
     result.own_number = own_number
     return result

@@ -94,7 +94,6 @@ class Rule:
 
 
 def _among(value: Any, codes: frozenset[float]) -> Any:
-    """Returns whether a number class is one of `codes`; elementwise for an array."""
     try:
         return value in codes
     except TypeError:
@@ -105,7 +104,6 @@ def _among(value: Any, codes: frozenset[float]) -> Any:
 
 @cache
 def _codes(classes: tuple[str, ...]) -> frozenset[float]:
-    """Returns the indexes of number classes."""
     return frozenset(float(NUMBER_CLASSES.index(name)) for name in classes)
 
 
@@ -115,7 +113,6 @@ _SHOWN = _codes(tuple(name for name in NUMBER_CLASSES if name != "withheld"))  #
 
 
 def _outside(hour: Any, begin: Any, end: Any) -> Any:
-    """Returns whether an hour lies outside registered hours, which may run over midnight (`begin` after `end`)."""
     over_midnight = begin > end
     return ((begin <= end) & ((hour < begin) | (hour >= end))) | (over_midnight & (hour < begin) & (hour >= end))
 
@@ -316,9 +313,6 @@ def collect_facts(
     """Returns the facts of one call, in the order of RULES.
 
     Args:
-        call: the input of the conditions.
-        terms: the limits of the policy file.
-        registers: the registers that `call` was looked up in; None without registers.
         rules: the rules to test; by default all rules that can hold.
     """
     if rules is None:

@@ -65,7 +65,6 @@ class Flags:
         Args:
             token, trunk: tokens of the number and of the trunk; None for an unknown trunk.
             at: start of the call, Unix ms.
-            caught: whether the call reaches the highest band, which makes it an event for later calls.
         """
         with self._lock:
             slot = self._slot(key := _hash(token) << TRUNK_BITS | _hash(trunk or "") >> NUMBER_BITS - TRUNK_BITS)
@@ -106,7 +105,6 @@ class Flags:
             self._fill(self._table, at - self._life)
 
     def _fill(self, table: array[int], since: int) -> None:
-        """Makes the table anew from another one, without released numbers and events before `since`."""
         oldest = max(since, 1) * (MOST_EVENTS + 1)
         lasting = [place for place in range(0, len(table), 2) if table[place] and table[place + 1] >= oldest]
         self._clear(max(2 * len(lasting), FEWEST_SLOTS))
@@ -119,7 +117,6 @@ class Flags:
         self._table, self._used = array("Q", bytes(16 * slots)), 0
 
     def _slot(self, key: int) -> int:
-        """Returns the place of a key, or the free place where it belongs."""
         table = self._table
         place = key * 2 % len(table)
         while table[place] not in (0, key):
@@ -128,5 +125,4 @@ class Flags:
 
 
 def _hash(token: str) -> int:
-    """Returns 40 bits of a token, not 0: another one of a million flagged numbers has them with probability 1e-6."""
     return int.from_bytes(blake2b(token.encode(), digest_size=NUMBER_BITS // 8).digest(), "little") or 1

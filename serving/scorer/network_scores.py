@@ -74,7 +74,6 @@ class NetworkScores:
                 self.shift = self._level.shift(level_of(self._raw))
 
     def _shrink(self, now: int) -> None:
-        """Drops the calls before the last seven days; if they are few, every second call."""
         old = bisect_left(self._start, now - WEEK)
         if old > MOST_CALLS // 2:
             self._start, self._raw = self._start[old:], self._raw[old:]

@@ -30,10 +30,6 @@ class ProblemLog:
         """Counts a verdict, and logs its message if the last line of this status is a minute old.
 
         During the handling of an exception, the line of a fault has its places in the code.
-
-        Args:
-            message: without any value of the call, which could be a number.
-            case: id of the case; "" without one.
         """
         self.counts[status] += 1
         now = time.monotonic()
@@ -61,12 +57,7 @@ def places(trace: TracebackType | None) -> str:
 
 
 def misfit(history: object, features: Sequence[str], lacking: Sequence[str]) -> str:
-    """Returns why a history does not fit a scorer; "" if it does.
-
-    Args:
-        features: names that the history must give, in order.
-        lacking: own columns that the model needs and the scorer has no table of.
-    """
+    """Returns why a history does not fit a scorer; "" if it does."""
     names = getattr(history, "features", None)
     if names == features:
         own = ", ".join(lacking)

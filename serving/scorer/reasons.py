@@ -46,8 +46,6 @@ def strongest_reasons(
     """Returns at most four features that raised the score, strongest first.
 
     Args:
-        names: feature names.
-        values: the call's value of each feature.
         contributions: the contribution of each feature, in log-odds.
     """
     order = sorted(range(len(names)), key=contributions.__getitem__, reverse=True)
@@ -58,7 +56,6 @@ def english_reasons(names: Sequence[str], rows: Floats, contributions: Floats) -
     """Returns the English sentences of `strongest_reasons` for each row of a table.
 
     Args:
-        names: the F feature names.
         rows, contributions: the values of the features and their contributions, shape (n, F).
     """
     import numpy as np
@@ -77,7 +74,6 @@ def english_reasons(names: Sequence[str], rows: Floats, contributions: Floats) -
 
 
 def _english(name: str, value: float) -> str:
-    """Returns the English sentence of a feature and its value."""
     feature = BY_NAME.get(name)
     return f"{name}: {value:g}" if feature is None else f"{feature.en}: {_format_value(feature, value)[0]}"
 

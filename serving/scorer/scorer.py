@@ -368,7 +368,6 @@ class Scorer(ServedModel):
         return action, action_confidence(self.policy, action, "pass", math.nan, names)
 
     def _facts_of(self, vector: Sequence[float], call: KeyedCall) -> tuple[Fact, ...]:
-        """Returns the facts that need no model."""
         terms, registers = self.policy.terms, self.registers
         own_number = call.caller == call.callee
         facts = rule_input(vector, float(own_number))
@@ -506,7 +505,6 @@ class Scorer(ServedModel):
         )
 
     def _likely_class(self, name: str, row: Sequence[float]) -> str | None:
-        """Returns the likeliest class by the bundle's model "content" or "mode", or None without this model."""
         model = self.bundle.content if name == "content" else self.bundle.mode
         if model is None:
             return None

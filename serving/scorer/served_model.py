@@ -184,7 +184,6 @@ class ModelInput:
 
 
 def _spans(columns: list[int]) -> list[slice]:
-    """Returns slices that take these columns in order: a model has most of the catalogue, so they are few and long."""
     spans: list[slice] = []
     for column in columns:
         if spans and spans[-1].stop == column:

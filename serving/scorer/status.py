@@ -46,9 +46,6 @@ MESSAGES: Mapping[Status, str] = {
 def message_of(status: Status, detail: str = "") -> str:
     """Returns the message of a status.
 
-    Args:
-        detail: what is special about this call, without any value of it.
-
     >>> message_of("fault", "KeyError")
     'not scored: a fault of the scorer (KeyError)'
     """
@@ -71,13 +68,7 @@ def status_of_score(
     The status is the most serious condition that holds. The message names all of them, so none hides another.
 
     Args:
-        stale: the call starts after the model's validity.
         behind: the history has moved more than a minute past the start of the call.
-        filling: the history does not reach back far enough.
-        other_feed: the bundle has no bands for the feed of the records.
-        silent: the bundle has bands for the feed, and all abstain for the class of number.
-        unlike: the score level of the network lies outside the range learnt from.
-        detail: the figures of that level, if it is not known or outside the range.
 
     >>> status_of_score(stale=True, behind=False, filling=True, other_feed=False, silent=False)[0]
     'stale'

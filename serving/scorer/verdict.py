@@ -102,12 +102,7 @@ class Scored(NamedTuple):
 
 @lru_cache(64)  # a service that sheds calls gives the same one many times
 def no_verdict(status: Status, detail: str = "", *, model: str = "", valid_until: str = "") -> Verdict:
-    """Returns the verdict on a call that no scorer has scored: it passes.
-
-    Args:
-        detail: what is special about this call, without any value of it.
-        model, valid_until: of the bundle in service, if there is one.
-    """
+    """Returns the verdict on a call that no scorer has scored: it passes."""
     nothing = (math.nan, "", None, None, ())
     return Verdict("pass", *nothing, status, "", model, valid_until, message=message_of(status, detail))
 
@@ -150,8 +145,6 @@ def case_id(model: str, caller: str, callee: str, start: int) -> str:
     The same call and model give the same id. No token can be read back from it.
 
     Args:
-        model: the model id of the bundle.
-        caller, callee: tokens.
         start: Unix ms.
     """
     identity = f"{model} {caller} {callee} {start}"

@@ -45,12 +45,7 @@ class StreamConsumer:
     """
 
     def __init__(self, source: Source, open_live: Callable[[Path], Live], state: Path) -> None:
-        """Owns nothing yet.
-
-        Args:
-            open_live: opens the live state in a folder; raises FolderInUseError while another process has it.
-            state: folder of the folders of all partitions.
-        """
+        """Owns nothing yet."""
         self.lives: dict[int, Live] = {}
         self.faults = 0
         self._source, self._open_live, self._state = source, open_live, state
@@ -59,10 +54,7 @@ class StreamConsumer:
         self._waiting: set[int] = set()  # partitions whose folder another process has
 
     def run(self, is_stopped: Callable[[], bool]) -> int:
-        """Reads until `is_stopped`; returns how many events the disks refused.
-
-        Raises: StreamError: if the stream fails. The states are then left as a killed process leaves them.
-        """
+        """Reads until `is_stopped`; returns how many events the disks refused."""
         while not is_stopped():
             self.step(is_stopped)
         lost = sum(self.lives.pop(partition).close() for partition in list(self.lives))

@@ -25,13 +25,7 @@ class KafkaSource:
     """
 
     def __init__(self, brokers: str, calls: str, verdicts: str, settings: dict[str, str] | None = None) -> None:
-        """Joins the group.
-
-        Args:
-            brokers: HOST:PORT, separated by commas.
-            calls, verdicts: names of the topics.
-            settings: further settings of librdkafka, such as those of TLS and SASL, or another `group.id`.
-        """
+        """Joins the group."""
         both = {"bootstrap.servers": brokers, **(settings or {})}
         reading: _Settings = {
             "group.id": GROUP,
@@ -126,7 +120,6 @@ class KafkaSource:
         self._consumer.incremental_unassign([TopicPartition(self._calls, place.partition) for place in started])
 
     def _is_event(self, message: Message) -> bool:
-        """Returns whether a message is an event. Raises: StreamError: for an error that could lose events."""
         error = message.error()
         if error is None:
             return True
@@ -146,10 +139,7 @@ class KafkaSource:
 
 
 def read_settings(path: Path | None) -> dict[str, str]:
-    """Returns the settings in a file of lines NAME=VALUE; lines with # are comments.
-
-    Raises: ValueError: with the line's number and without its text, which may be a password.
-    """
+    """Returns the settings in a file of lines NAME=VALUE; lines with # are comments."""
     settings = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path else (), start=1):
         name, equals, value = line.partition("=")

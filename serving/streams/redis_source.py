@@ -29,7 +29,6 @@ _Method = Callable[Concatenate["RedisSource", _P], _T]
 
 
 def _refusing(method: _Method[_P, _T]) -> _Method[_P, _T]:
-    """Returns a method whose errors of Redis become a StreamError, without their text."""
 
     @wraps(method)
     def call(self: RedisSource, /, *arguments: _P.args, **options: _P.kwargs) -> _T:
@@ -137,7 +136,6 @@ class RedisSource:
 
     @_refusing
     def _beat(self) -> None:
-        """Gives a sign of life, and reads who else gives one."""
         now, members = self._redis.time()[0], f"{self._calls}:members"
         beat = self._redis.pipeline()
         beat.zadd(members, {self._member: now})
@@ -164,6 +162,5 @@ def _event(partition: int, entry: tuple[bytes, dict[bytes, bytes]], count: int, 
 
 
 def _split(position: str) -> tuple[bytes, int]:
-    """Returns the id and the place of a position."""
     name, _, count = position.partition("/")
     return name.encode(), int(count)

@@ -44,10 +44,7 @@ class Source(Protocol):
         """Returns the partitions that this process should own now."""
 
     def start(self, partition: int, position: str) -> None:
-        """Starts to read a partition after a position; without one, where the group has committed, or at its begin.
-
-        Raises: StreamError: if the stream has lost events after the position.
-        """
+        """Starts to read a partition after a position; without one, where the group has committed, or at its begin."""
 
     def stop(self, partition: int) -> None:
         """Stops to read a partition."""

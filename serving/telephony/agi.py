@@ -120,19 +120,13 @@ class Agi:
 async def serve(
     live: Live, host: str = "127.0.0.1", port: int = PORT, *, reload: Callable[[], object] = lambda: None
 ) -> None:
-    """Serves until SIGTERM or SIGINT; `reload` is as in `run_until_stopped`.
-
-    Raises: OSError: if the port cannot be opened.
-    """
+    """Serves until SIGTERM or SIGINT; `reload` is as in `run_until_stopped`."""
     async with await asyncio.start_server(Agi(live), host, port, limit=LINE):
         await run_until_stopped(live, f"FastAGI on {host}:{port}", reload)
 
 
 def call_from_request(request: dict[str, str]) -> Call:
-    """Returns the call of a `ring` request. Its start is that of the channel, in whole seconds.
-
-    Raises: KeyError, ValueError: if a needed line is missing or invalid.
-    """
+    """Returns the call of a `ring` request. Its start is that of the channel, in whole seconds."""
     start = _UNIQUE.fullmatch(request["uniqueid"])
     hidden = int(request.get("callingpres", "0")) & _HIDDEN
     dialled = request.get("dnid", "unknown")

@@ -20,8 +20,6 @@ async def run_until_stopped(
     """Returns at SIGTERM or SIGINT.
 
     Args:
-        start: line for the log, about the address that the service listens on.
-        reload: loads the bundle again; called in a thread on SIGHUP. Its errors are logged.
         look: called several times a second.
     """
     stop, loop, log = asyncio.Event(), asyncio.get_running_loop(), StateLog()

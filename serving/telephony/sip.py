@@ -51,11 +51,7 @@ class Message:
 
 
 def read_message(data: bytes) -> Message:
-    """Returns the first line and the headers of a message. Folded lines are joined, invalid UTF-8 is replaced.
-
-    Raises:
-        ValueError: if the message is too long, or a line is not a header.
-    """
+    """Returns the first line and the headers of a message. Folded lines are joined, invalid UTF-8 is replaced."""
     if len(data) > MAX_MESSAGE:
         raise ValueError(f"a SIP message must have at most {MAX_MESSAGE} bytes, got {len(data)}")
     text = data.decode("utf-8", "replace").lstrip("\r\n")  # line ends before a message do not belong to it (7.5)
@@ -88,18 +84,6 @@ def to_call(
     trunk: str | None = None,
 ) -> Call:
     """Returns the call of an INVITE, from header values that a proxy has parsed.
-
-    Args:
-        target: the Request-URI.
-        sender: the From header. The caller writes it, so nothing in it is an error: a number that cannot be read is
-            `UNREADABLE`.
-        asserted: the P-Asserted-Identity header.
-        verstat: a verstat word from a header of its own; otherwise that of `asserted` or `sender` counts.
-        trusted: whether the peer belongs to the network's trust domain (RFC 3325). Without trust, `asserted`, every
-            `verstat` and `attestation_info` are ignored: a caller could have written them.
-
-    Raises:
-        ValueError: if `target` has no sip, sips or tel URI.
 
     >>> sender = "<sip:+8613800138000@a.example;verstat=No-TN-Validation>"
     >>> call = to_call(0.0, "sip:+8613900139000@b.example", sender, trusted=True)
@@ -183,9 +167,6 @@ def user_of(address: str) -> str:
 
     >>> user_of('"A, B" <sip:+86-138-0013-8000;rn=1@a.example;user=phone>;tag=1'), user_of("tel:+1-201-555-0123;npdi")
     ('+8613800138000', '+12015550123')
-
-    Raises:
-        ValueError: if the address has no sip, sips or tel URI.
     """
     named = _NAME_ADDR.match(address.lstrip())
     match = _URI.match((named[1] if named else address).strip())

@@ -128,10 +128,7 @@ def packet_length(head: bytes) -> int:
 
 
 def read_packet(data: bytes) -> Packet | None:
-    """Returns the SIP message in a packet; None if the packet carries something else, such as RTCP or a log line.
-
-    Raises: ValueError: if it is not one whole packet of HEP3, or a SIP message without a time or a source.
-    """
+    """Returns the SIP message in a packet; None if the packet carries something else, such as RTCP or a log line."""
     if len(data) < HEAD.size or packet_length(data[: HEAD.size]) != len(data):
         raise ValueError("a packet must have the length that it states")
     chunks: dict[int, bytes] = {}
@@ -156,10 +153,7 @@ def read_packet(data: bytes) -> Packet | None:
 
 
 def read_event(packet: Packet, senders: Senders) -> SipEvent | None:
-    """Returns the event of a packet's SIP message; None if the message changes no call.
-
-    Raises: ValueError: for an invalid message.
-    """
+    """Returns the event of a packet's SIP message; None if the message changes no call."""
     data = packet.message.lstrip(b"\r\n")
     if _WANTED.match(data) is None:
         return None
@@ -345,10 +339,7 @@ async def serve(
     *,
     reload: Callable[[], object],
 ) -> None:
-    """Serves over UDP and TCP until SIGTERM or SIGINT; `reload` is as in `run_until_stopped`.
-
-    Raises: OSError: if the port cannot be opened.
-    """
+    """Serves over UDP and TCP until SIGTERM or SIGINT; `reload` is as in `run_until_stopped`."""
     tap = Tap(CallTracker(live, write), senders)
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(lambda: tap, (host, port))
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)

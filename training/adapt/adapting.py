@@ -97,8 +97,6 @@ def adapt(
     """Adapts a bundle to the calls of one folder.
 
     Returns: the parts of the new bundle with everything that judging needs, and the adaptation.
-    Raises:
-        ValueError: in one line, if there are too few days, several folders, or records that lack something in part.
     """
     report, base = progress or silent, adaptation.base
     sources = sources_of(data)
@@ -123,11 +121,7 @@ def adapt(
 def adapt_network(
     network: Network, source: Source, settings: Settings, adaptation: Adaptation
 ) -> tuple[Trained, Adapted]:
-    """Adapts a bundle to scored calls, whose data set holds the answers of checks.
-
-    Args:
-        settings: with the features of the base, as from `of_base`.
-    """
+    """Adapts a bundle to scored calls, whose data set holds the answers of checks."""
     draws, recorded = adaptation.answers.asked, feed_of_table(network.dataset.calls)
     base = adaptation.base.at_level(recorded, network.raw)
     even = base.even_score(recorded)

@@ -76,11 +76,7 @@ def sha256_of(value: object) -> str:
 
 
 def read_sheets(paths: Sequence[Path]) -> Answers:
-    """Reads filled-in sheets. A row without a verdict is a caller that was asked about and not answered.
-
-    Raises:
-        ValueError: in one line with file and row, if a column is missing or a value is none of those expected.
-    """
+    """Reads filled-in sheets. A row without a verdict is a caller that was asked about and not answered."""
     drawn, findings, sheets = [], [], []
     for path in paths:
         read: list[object] = []
@@ -109,11 +105,7 @@ def read_sheets(paths: Sequence[Path]) -> Answers:
 
 
 def with_answers(dataset: Dataset, answers: Answers) -> Dataset:
-    """Returns a data set whose findings also have the answers.
-
-    Raises:
-        ValueError: in one line, if the calls have none of the drawn numbers, or an answer is older than the calls.
-    """
+    """Returns a data set whose findings also have the answers."""
     numbers = set(answers.asked["number"]) | set(answers.findings["number"])
     if numbers and numbers.isdisjoint(pc.unique(dataset.calls["caller"].cast(pa.string())).to_pylist()):
         raise ValueError(
@@ -154,11 +146,7 @@ def nuisance_of(verdict: str, where: str) -> bool:
 
 
 def moment_of(text: str, where: str) -> pd.Timestamp:
-    """Returns the moment of a check; a day counts from its end.
-
-    Raises:
-        ValueError: if it is neither day nor moment, or more than a day after now.
-    """
+    """Returns the moment of a check; a day counts from its end."""
     moment = pd.to_datetime(text.strip(), format="ISO8601", errors="coerce")
     if pd.isna(moment):
         raise ValueError(f"{where}: checked_at: expected a day such as 2026-03-01, or a time with an offset")

@@ -36,9 +36,6 @@ def draw(calls: Array, nuisance: Array, budget: float, checks: int, seed: int) -
 
     Args:
         calls: calls of each caller at or above the lowest threshold in question, shape (callers,).
-        nuisance: probability that each caller is nuisance.
-        budget: innocent calls that may be flagged. More calls of one caller than this count as this many.
-        checks: how many callers to draw at most.
     """
     doubt = np.sqrt(nuisance * (1 - nuisance)) * ((nuisance >= CERTAIN[0]) & (nuisance <= CERTAIN[1]))
     size = np.minimum(calls, max(budget, 1.0)) * doubt
@@ -73,12 +70,7 @@ def inclusion(size: Array, checks: int) -> Array:
 
 
 def second_looks(callers: Callers, nuisance: Array, calls: Array, budget: float, looks: int = SECOND_LOOKS) -> Array:
-    """Returns the places of the callers whose single answer surprises most, with the calls that hang on it, ascending.
-
-    Args:
-        nuisance: probability that each caller is nuisance without its answers.
-        calls: as for `draw`.
-    """
+    """Returns the places of callers whose single answer surprises most, with the calls that hang on it, ascending."""
     single = np.flatnonzero(callers.looks == 1)
     surprise = np.abs((callers.checked[single] > 0) - nuisance[single]) * np.minimum(calls[single], max(budget, 1.0))
     ranked = single[np.argsort(-surprise, kind="stable")]

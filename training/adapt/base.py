@@ -56,12 +56,7 @@ class Base:
         return self.bundle.thresholds if feed == self.bundle.feed else self.bundle.feeds.get(feed, ())
 
     def at_level(self, feed: str, raw: Array) -> Base:
-        """Returns the base with the fixed thresholds and calibration that hold for a network by its score level.
-
-        Args:
-            feed: the feed of its records.
-            raw: its raw scores.
-        """
+        """Returns the base with the fixed thresholds and calibration that hold for a network by its score level."""
         level = self.bundle.levels.get(feed)
         if level is None:
             return self

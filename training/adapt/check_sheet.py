@@ -32,8 +32,6 @@ COLUMNS = (*DRAWN, *ANSWERED, *FACTS)
 def write_sheet(adapted: Adapted, trained: Trained, path: Path, forest: Forest) -> pd.DataFrame:
     """Writes the callers to check; only the heading if there are none.
 
-    Args:
-        forest: the adapted model, for the reasons.
     Returns: the sheet.
     """
     table = sheet(adapted, trained, forest)

@@ -159,11 +159,7 @@ def shares_checked(highest: Array, checked: Array, parts: int = 10) -> Array:
 def choose_model(
     network: Network, nuisance: Array, weights: Weights, settings: Settings, basis: Basis
 ) -> tuple[Choice | None, str]:
-    """Returns the model that the evidence supports, None for the base as it is, and a sentence that says why.
-
-    Args:
-        nuisance: probability of each caller. weights: as from `weights_of`.
-    """
+    """Returns the model that the evidence supports, None for the base as it is, and a sentence that says why."""
     callers = network.callers
     answered = answers_of(network)
     if answered < FEWEST_CHECKS:

@@ -82,11 +82,7 @@ def score_network(
 
 
 def network_folds(dataset: Dataset, settings: Settings) -> CallFolds:
-    """Returns all calls after the days that fill the windows as one fold: labels are known when the records end.
-
-    Raises:
-        ValueError: if there are too few days.
-    """
+    """Returns all calls after the days that fill the windows as one fold: labels are known when the records end."""
     start = dataset.calls["start"].to_numpy()
     if not len(start):
         raise ValueError("calls: expected some, got none")
@@ -102,11 +98,7 @@ def network_folds(dataset: Dataset, settings: Settings) -> CallFolds:
 
 
 def known_until(dataset: Dataset, last: int) -> int:
-    """Returns the moment up to which labels are known, Unix ms: checks are made and complaints arrive after the calls.
-
-    Args:
-        last: end of the calls.
-    """
+    """Returns the moment up to which labels are known, Unix ms: checks and complaints come after the calls."""
     moments = [table["known_at"].max() for table in (dataset.findings, dataset.complaints) if len(table)]
     return max(last, *(int(moment.timestamp() * 1000) + 1 for moment in moments), last)
 

@@ -81,8 +81,6 @@ def grow_own_trees(
     Args:
         X: vectors of the calls, shape (calls, features). raw: their scores by the base.
         caller: place of each call's caller. nuisance: probability that each caller is nuisance, shape (callers,).
-        group: of each caller; callers of one group are in one part.
-        names: names of the columns.
     """
     part_of_group = np.random.default_rng(seed).permutation(int(group.max()) + 1) % MEMBERS
     held_out = part_of_group[group]

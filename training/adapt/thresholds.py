@@ -45,7 +45,6 @@ def threshold_for(scored: Scored, weight: Array, allowed: float) -> float:
 
     Args:
         weight: how many innocent callers each caller stands for, 0 for others; shape (callers,).
-        allowed: innocent calls that may be flagged.
 
     >>> scored = Scored(np.array([0, 0, 1, 1, 2, 2]), np.array([5.0, 4.0, 3.0, 1.0, 2.0, 0.5]))
     >>> [threshold_for(scored, np.array(weight), 6.0) for weight in ((1, 0, 0), (1, 1, 0), (1, 1, 1))]
@@ -65,9 +64,6 @@ def threshold_for(scored: Scored, weight: Array, allowed: float) -> float:
 
 def counted_above(scored: Scored, weight: Array, threshold: float, allowed: float) -> float:
     """Returns the weighted innocent calls at or above a threshold; one caller counts for at most ONE_CALLER.
-
-    Args:
-        weight, allowed: as for `threshold_for`.
 
     >>> scored = Scored(np.array([0, 0, 1, 2]), np.array([5.0, 4.0, 3.0, 2.0]))
     >>> counted_above(scored, np.array([3.0, 1.0, 0.0]), 2.0, 6.0)
@@ -102,7 +98,6 @@ def estimate(calls: Array, innocent: Array, probability: Array) -> Estimate:
     Args:
         calls: flagged calls of each checked caller, shape (checked,).
         innocent: whether the answer was "innocent"; bool.
-        probability: with which each was drawn.
 
     >>> sums = estimate(np.array([10, 10, 4]), np.array([False, False, True]), np.array([0.5, 0.5, 1.0]))
     >>> sums.flagged, round(sums.bound, 1)

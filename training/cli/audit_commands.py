@@ -121,7 +121,6 @@ def show(
 
 
 def _shown(log: Path, entry: Entry) -> dict[str, Any]:
-    """Returns an entry with its actors and their roles in words, and its payload, which is null if it was erased."""
     actor, payload = audit_log.read_actor(log, entry), audit_log.read_payload(log, entry)
     writer = [f"{actor['user']}, signer of the log, key {actor['key']}"] if actor else []
     approvers = [approval["by"] for approval in (payload or {}).get("approvals", ())]

@@ -138,7 +138,6 @@ def share(
 
 
 def _after(days: float) -> str:
-    """Returns the moment this many days from now, in the form of a list. Raises ValueError: if `days` is not valid."""
     return utc_text(now_ms() + checked_days(days) * DAY)
 
 
@@ -197,7 +196,6 @@ def appeal_discredited(
 
 
 def _local_days(row: discredited.Entry) -> dict[str, Any]:
-    """Returns a row of the list with its moments as days in China."""
     zone = time_zone(DEFAULT_ZONE)
     moments = {"valid_from": row.valid_from, "valid_to": row.valid_to, "known_at": row.known_at}
     days = {

@@ -54,11 +54,7 @@ AGEING = ("false_calls", "benign_calls", "unseen.call", "at_target.call", "all.c
 
 
 def show_rows(title: str, rows: Iterable[Mapping[str, Any]], columns: str = "") -> None:
-    """Prints rows of figures: names as words, counts with separators, shares and means with their intervals.
-
-    Args:
-        columns: names of the figures, separated by spaces; a dot leads into nested figures. By default all of a row.
-    """
+    """Prints rows of figures: names as words, counts with separators, shares and means with their intervals."""
     table = list(rows)
     names = columns.split() or list(dict.fromkeys(name for row in table for name in row))
     texts = next((i for i, name in enumerate(names) if table and not isinstance(value_at(table[0], name), str)), 1)
@@ -186,11 +182,7 @@ def shipped(figures: EvaluationFigures) -> None:
 
 
 def demo(figures: RecordedRun, ready: Sequence[str], folder: Path) -> None:
-    """Prints the demonstration on one screen: models that were not trained here, the model trained here and the rule.
-
-    Args:
-        ready: names of the shipped and the adapted model among the baselines.
-    """
+    """Prints the demonstration on one screen: models not trained here, the model trained here and the rule."""
     here, rule = figures["headline"]["model"], figures["headline"]["rule"]
     sides: tuple[Headline, ...] = (*(figures["baselines"][name] for name in ready), here, rule)
     rows = measure.rows(measure.OF_DEMO, sides)
@@ -209,13 +201,7 @@ def demo(figures: RecordedRun, ready: Sequence[str], folder: Path) -> None:
 def headline(
     figures: RecordedRun | EvaluationFigures, numbers: str, *, refused: bool = False, shipped: Headline | None = None
 ) -> None:
-    """Prints the headline of the model alone, of the whole policy and of the best fixed rule, then it by evasion.
-
-    Args:
-        numbers: the numbers whose calls to detection are counted, in words.
-        refused: whether a gate refuses the model.
-        shipped: the headline of the shipped model on the same calls; None leaves it out.
-    """
+    """Prints the headline of the model alone, of the whole policy and of the best fixed rule, then it by evasion."""
     policy, rule = figures["headline"]["policy"], figures["headline"]["rule"]
     beside = [] if shipped is None else [shipped]
     sides: tuple[Headline, ...] = (figures["headline"]["model"], policy, *beside, rule)

@@ -160,7 +160,6 @@ def train(
 
 
 def _check_inputs(context: typer.Context, own: OwnFiles, keyed: KeyedFolders) -> None:
-    """Ends the command unless it has calls or folders, and only options that these use."""
     if bool(keyed.data) == (own.calls is not None):
         console.fail("train: expected one of --calls FILE and --data FOLDER", code=2)
     own.check(context)
@@ -222,7 +221,6 @@ def _recorded(
 
 
 def _counted(sources: Sequence[Source], settings: Settings) -> Result:
-    """Counts what the folds of a training have; the exit code is 1 if it is too little to train."""
     from callsieve.training.preflight import preflight
 
     from . import terminal_tables

@@ -60,11 +60,6 @@ def own_or_default(name: str, kind: type[_Layout], table: str) -> _Layout:
 
     The file is a layout of that kind, or a layout of calls with or without the table. There, the zone of the calls'
     clock is the default.
-
-    Args:
-        table: its name in a layout of calls.
-    Raises:
-        ValueError: in one line, for an unknown name or an invalid file.
     """
     if name == "callsieve":
         return as_kind({}, kind, table)
@@ -93,9 +88,6 @@ def read_check_file(
     """Reads and keys a file of checks: text (plain or gzip) or Parquet.
 
     Returns: rows with the columns of FINDINGS.
-    Raises:
-        ValueError: in one line, if the layout is unknown, the file broken, all rows invalid or, if strict, at the first
-            invalid row.
     """
     layout = own_or_default(layout_name, CheckLayout, "checks")
     rows = read_rows(path, layout.find, progress)
@@ -115,13 +107,7 @@ def read_check_file(
 
 
 def mark_repeated(rows: Rows, table: pd.DataFrame, subject: list[str], expected: str) -> None:
-    """Marks rows of one subject that contradict each other, and rows that occur before.
-
-    Args:
-        table: the parsed rows.
-        subject: columns that agree in rows about one subject.
-        expected: what a file must have in place of a contradiction.
-    """
+    """Marks rows of one subject that contradict each other, and rows that occur before."""
     sound = table[rows.faults.which == 0]
     distinct = sound.drop_duplicates()
     contradicted = pd.MultiIndex.from_frame(distinct[subject][distinct.duplicated(subject, keep=False)])
@@ -131,11 +117,7 @@ def mark_repeated(rows: Rows, table: pd.DataFrame, subject: list[str], expected:
 
 
 def sound_rows(rows: Rows, table: pd.DataFrame, quarantine: Path | None, key: Key, *, strict: bool) -> KeyedRows:
-    """Returns the rows without a fault, and writes the others to quarantine.
-
-    Raises:
-        ValueError: in one line, if all rows are invalid or, if strict, at the first invalid row.
-    """
+    """Returns the rows without a fault, and writes the others to quarantine."""
     shown = {names[0]: role for role, names in rows.roles.items()}
     valid, invalid = rows.set_apart(shown, quarantine, key, strict=strict)
     table = table.iloc[valid].reset_index(drop=True)
@@ -150,14 +132,7 @@ def add_checks(read: KeyedRows, path: Path) -> int:
 
 
 def check_ingest(path: Path, key: Path | None, quarantine: Path | None, outputs: Mapping[str, Path | None]) -> None:
-    """Checks the paths and the declaration of a file to ingest, before it is read.
-
-    Args:
-        outputs: where keyed rows are added, by the name of the option.
-    Raises:
-        ValueError: in one line, if a path is missing or used twice, the declaration has expired, or rows would be added
-            under a new key.
-    """
+    """Checks the paths and the declaration of a file to ingest, before it is read."""
     check_distinct(path, key, quarantine, *outputs.values())
     check_present(path, key)
     for option, output in outputs.items():
@@ -179,9 +154,6 @@ def ingest_checks(
     """Reads a file of checks, and adds them to a table of findings.
 
     Returns: counts of rows, of added rows, and of numbers by their last verdict; JSON-able, without a number.
-    Raises:
-        ValueError: in one line, if the file or the layout is invalid, the declaration has expired, or findings would be
-            added under a new key.
     """
     check_ingest(path, key, quarantine, {"--out": out})
     read = read_check_file(path, layout, key_or_temporary(key), quarantine=quarantine, strict=strict, progress=progress)

@@ -130,9 +130,6 @@ def layout_named(name: str) -> ComplaintLayout:
 
     The file is a layout of complaints, or a layout of calls with a table `complaints`. There, the zone of the calls'
     clock is the default, and `complaints = "12321"` names a shipped layout.
-
-    Raises:
-        ValueError: in one line, for an unknown name or an invalid file.
     """
     if name in layouts():
         return layouts()[name]
@@ -148,13 +145,7 @@ def layout_named(name: str) -> ComplaintLayout:
 
 
 def own_layout(path: Path, kind: type[_Layout], name: str, *, implied: bool = False) -> _Layout:
-    """Returns the layout of a TOML file: the whole file, or the table `name` of a layout of calls.
-
-    Args:
-        implied: whether a layout of calls without the table stands for the defaults of `kind`.
-    Raises:
-        ValueError: in one line, for an invalid file.
-    """
+    """Returns the layout of a TOML file: the whole file, or the table `name` of a layout of calls."""
     check_present(path)
     where = f"layout {path.name}"
     table = read_toml(path, where)
@@ -191,14 +182,7 @@ def read_complaint_file(
     strict: bool = False,
     progress: Progress = silent,
 ) -> ReadComplaints:
-    """Reads and keys a file of complaints: text (plain or gzip) or Parquet.
-
-    Args:
-        published: when the file was published; its rows count as known no earlier.
-    Raises:
-        ValueError: in one line, if the layout is unknown, the file broken, all rows invalid or, if strict, at the first
-            invalid row.
-    """
+    """Reads and keys a file of complaints: text (plain or gzip) or Parquet."""
     layout = layout_named(layout_name)
     rows = read_rows(path, layout.find, progress)
     progress("key", 0.5)
@@ -286,7 +270,6 @@ def number_tokens(rows: Rows, column: str, layout: NumberLayout, key: Key, intak
 
 
 def _written(text: str, layout: NumberLayout) -> str | None:
-    """Returns the number as a call record writes it; None for an invalid number."""
     digits = re.sub(r"\D", "", text)
     if not _NUMBER.fullmatch(text) or not 3 <= len(digits) <= 15:
         return text if is_token(text) else None
@@ -298,7 +281,6 @@ def _written(text: str, layout: NumberLayout) -> str | None:
 
 
 def _reporters(cells: pd.DataFrame, columns: tuple[str, ...], intake: Intake) -> pd.Series[str]:
-    """Returns the tokens of reporters: of a number, or of all columns that describe the person."""
     identity = cells[columns[0]].fillna("")
     for name in columns[1:]:
         identity = identity + "\x1f" + cells[name].fillna("")
@@ -313,7 +295,6 @@ def moments_of(rows: Rows, column: str, role: str, layout: NumberLayout) -> pd.S
 
 
 def _words(rows: Rows, column: str, role: str, words: Mapping[str, str] | None) -> pd.Series[str]:
-    """Translates the file's words to words of the policy; spaces do not matter, and an empty cell is no word."""
 
     def translated(text: str) -> str | None:
         word = " ".join(text.split())

@@ -65,11 +65,7 @@ def weighted_complaints(dataset: Dataset, cutoff: pd.Timestamp, rules: Complaint
 def about_current_holders(
     rows: pd.DataFrame, moment: str, recycled: pd.DataFrame, cutoff: pd.Timestamp
 ) -> pd.DataFrame:
-    """Drops rows from before a number's last change of hands that was known at the cutoff.
-
-    Args:
-        rows: complaints or findings. `moment`: the column of their time.
-    """
+    """Drops rows from before a number's last change of hands that was known at the cutoff."""
     since = look_up(holder_changes(recycled, cutoff), rows["number"])
     current: pd.DataFrame = rows[since.isna() | (rows[moment] >= since)]
     return current

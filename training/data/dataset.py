@@ -112,15 +112,8 @@ def make_dataset(
     """Combines tables into a data set.
 
     Args:
-        calls: keyed calls, sorted by `start`.
-        complaints: columns of COMPLAINTS.
-        truth: one row a call in the same order, columns TRUTH_COLUMNS and, if known, campaign. Judging reads it, the
-            split reads its campaigns, and fitting never reads it.
         findings, recycled, lists, campaigns, exclusions: columns of FINDINGS, RECYCLED, LISTS, CAMPAIGNS, EXCLUSIONS;
             empty by default.
-        own: own columns, as from `read_own_columns`.
-    Raises:
-        ValueError: if the calls are out of order, or the truth has another number of rows.
     """
     start = calls["start"].to_numpy()
     if len(start) and (np.diff(start) < 0).any():
@@ -193,13 +186,7 @@ def read_dataset(folder: str | Path, purpose: str = "training", *, labels: bool 
 
 
 def check_folder(folder: Path, *, labels: bool = True) -> None:
-    """Checks that a folder holds the files that a training needs, before any of them is read.
-
-    Args:
-        labels: as for `read_dataset`.
-    Raises:
-        ValueError: in one line, if the folder or a file is missing.
-    """
+    """Checks that a folder holds the files that a training needs, before any of them is read."""
     if not folder.is_dir():
         raise ValueError(f"{folder}: not found; expected a folder of keyed calls, complaints and findings (Parquet)")
     for names in (("calls.parquet",), ("complaints.parquet", "findings.parquet"))[: 1 + labels]:
@@ -210,11 +197,7 @@ def check_folder(folder: Path, *, labels: bool = True) -> None:
 
 
 def truth_of_calls(truth: pa.Table, calls: pa.Table) -> pa.Table:
-    """Returns the truth in the order of the calls, matched by the column `call`.
-
-    Raises:
-        ValueError: if a column is missing, or a call has no row.
-    """
+    """Returns the truth in the order of the calls, matched by the column `call`."""
     missing = [name for name in TRUTH_COLUMNS if name not in truth.column_names]
     if missing or "call" not in calls.column_names:
         raise ValueError(f"truth: expected the columns {', '.join(TRUTH_COLUMNS)}, and `call` also in the calls")

@@ -41,8 +41,6 @@ def labels_to_learn(dataset: Dataset, cutoff: pd.Timestamp, policy: LabelPolicy)
 def write_cleared(cleared: Sequence[Clearance], folder: Path) -> dict[str, int]:
     """Adds cleared callers to a folder's exclusions, and a finding that each is benign.
 
-    Args:
-        cleared: the clearances of a case store.
     Returns: counts of new rows, `excluded` and `findings`.
     """
     known = [pd.Timestamp(clearance.since, unit="ms", tz="UTC") for clearance in cleared]

@@ -64,11 +64,7 @@ class Feed:
     X: Array
 
     def at(self, rows: Array) -> Array:
-        """Returns the vectors of these calls, shape (rows, columns).
-
-        Raises:
-            ValueError: if `X` lacks one of them.
-        """
+        """Returns the vectors of these calls, shape (rows, columns)."""
         return np.take(self.X, self._places(rows), axis=0)
 
     def values(self, rows: Array, column: int) -> Array:
@@ -104,8 +100,6 @@ def vectors_on(name: str, dataset: Dataset, features: tuple[str, ...], threads: 
     """Computes vectors from the calls that a feed records.
 
     Args:
-        name: the feed, one of `features.online.feeds.FEEDS`.
-        features: the vectors get the columns `catalogue.vector_columns` of these.
         rows: places of the calls that need a vector, if the feed records them; by default all.
     """
     recorded, calls = recorded_calls(dataset.calls, name)
@@ -126,7 +120,6 @@ def recorded_rows(calls: pa.Table, feed: str) -> Array:
 
 
 def _recorded(calls: pa.Table, feed: str) -> SiteCalls:
-    """Returns the places of the calls that a feed records, and the site of each; -1 if the feed cuts no sites."""
     lacks = lacks_of(feed)
     rows = answered_rows(calls) if ANSWERED_ONLY in lacks else np.arange(calls.num_rows)
     if SPARSE in lacks:

@@ -49,8 +49,6 @@ def ingest(
     Args:
         published: day on which the file was published (2021-07-08), in the layout's zone; nothing was known before.
     Returns: counts of rows and complaints; JSON-able, without a number.
-    Raises:
-        ValueError: in one line, if the file, the layout or the day is invalid, or the declaration has expired.
     """
     check_distinct(path, key, out, quarantine)
     check_present(path, key)
@@ -152,14 +150,9 @@ def key_own_files(
     folder.
 
     Args:
-        folder: new or empty.
-        allow_quarantine: whether more than MOST_INVALID of the rows of calls may be invalid.
         purpose: what the tables are for; None for all that the declaration of the calls permits, which every reader of
             the folder checks again.
     Returns: number of quarantined rows of each file, by reason.
-    Raises:
-        ValueError: in one line, if a file is missing or invalid, too many of its rows are invalid, or the declaration
-            of its folder does not permit the purpose.
     """
     paths = [file.path for file in (calls, complaints, checks, trusted) if file is not None]
     check_distinct(*paths)

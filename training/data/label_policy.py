@@ -83,11 +83,7 @@ class LabelPolicy(Record, frozen=True):
 
 
 def read_label_policy(path: Path | None = None) -> LabelPolicy:
-    """Reads a label policy; the shipped one without a path.
-
-    Raises:
-        ValueError: in one line with file, key and expectation, if the file is not a label policy.
-    """
+    """Reads a label policy; the shipped one without a path."""
     return toml_as(LabelPolicy, path or files(__package__).joinpath("labels.toml"), path or "labels.toml")
 
 

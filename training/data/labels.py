@@ -60,7 +60,6 @@ def label_numbers(dataset: Dataset, cutoff: pd.Timestamp, policy: LabelPolicy) -
 
 
 def _without(labels: pd.DataFrame, *stronger: pd.DataFrame) -> pd.DataFrame:
-    """Removes the numbers that a stronger ground labels."""
     labelled = pd.concat([table["number"] for table in stronger])
     return labels[~labels["number"].isin(labelled)]
 
@@ -74,14 +73,12 @@ def _rows(
 
 
 def _from_findings(findings: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
-    """Labels by the last finding about each number."""
     last = findings.sort_values("known_at", kind="stable").drop_duplicates("number", keep="last")
     known_at = last["known_at"]
     return _rows(last["number"], last["nuisance"], known_at, known_at, "finding", policy.findings.confidence)
 
 
 def _from_lists(lists: pd.DataFrame, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
-    """Labels by entries in force at the cutoff, on lists that the policy names; the more confident list decides."""
     entries = lists[(lists["known_at"] <= cutoff) & (lists["valid_from"] <= cutoff) & lists["list"].isin(policy.lists)]
     entries = entries[entries["valid_to"].isna() | (entries["valid_to"] > cutoff)]
     nuisance = entries["list"].map(lambda name: policy.lists[name].nuisance)
@@ -122,14 +119,12 @@ def _from_complaints(complaints: pd.DataFrame, policy: LabelPolicy) -> pd.DataFr
 
 
 def _unreported(numbers: pd.Index, cutoff: pd.Timestamp, policy: LabelPolicy) -> pd.DataFrame:
-    """Labels quiet numbers without a complaint as benign."""
     return _rows(
         numbers.to_series().reset_index(drop=True), False, cutoff, cutoff, UNREPORTED, policy.unreported.confidence
     )
 
 
 def _content_and_mode(against: pd.DataFrame) -> pd.DataFrame:
-    """Returns the content and the mode with the most weight for each number; the first by name among equals."""
     chosen = {}
     for name, column in (("content", "category"), ("mode", "mode")):
         weights = against.dropna(subset=[column]).groupby(["number", column], observed=True)["weight"].sum()

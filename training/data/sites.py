@@ -77,10 +77,6 @@ def as_recorded(calls: pa.Table, site: Array) -> pa.Table:
 
     All calls of a site come over its one trunk, without a device. The step of a call starts from the caller's latest
     call to the same site; whether two lines are neighbours is left out.
-
-    Args:
-        calls: in order of start.
-        site: of each call.
     """
     caller, callee = coded_parties(calls)
     names = pa.array(np.char.add("site", site.astype(str)).astype(object), pa.string())

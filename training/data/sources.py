@@ -47,11 +47,6 @@ def folder_sources(learn: Sequence[Path], certify: Sequence[Path] = ()) -> list[
     """Returns the sources of a training on folders, those to certify on last.
 
     Without `certify`, each folder is both learnt from and certified on.
-
-    Args:
-        learn, certify: folders of calls, or folders whose sub-folders hold calls.
-    Raises:
-        ValueError: in one line, if a path lacks calls, or both complaints and findings, or is listed twice.
     """
     role: Role = "learn" if certify else "both"
     by_role: list[tuple[Role, Path]] = [(role, folder) for path in learn for folder in _folders_of(path)]
@@ -71,7 +66,6 @@ def folder_source(folder: Path, role: Role) -> Source:
 
 
 def _folders_of(path: Path) -> list[Path]:
-    """Returns the path if it holds calls, else its sub-folders that do, in the order of the numbers in their names."""
     if (path / "calls.parquet").exists() or not path.is_dir():
         return [path]
     folders = [file.parent for file in path.glob("*/calls.parquet")]

@@ -78,9 +78,6 @@ def read_trusted_file(
     """Reads and keys a file of trusted numbers: text (plain or gzip) or Parquet.
 
     Returns: rows with the columns number (token), kind, valid_from, valid_to and known_at.
-    Raises:
-        ValueError: in one line, if the layout is unknown, the file broken, all rows invalid or, if strict, at the first
-            invalid row.
     """
     layout = own_or_default(layout_name, TrustedLayout, "trusted")
     rows = read_rows(path, layout.find, progress)
@@ -148,10 +145,7 @@ def _merged(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) 
 
 
 def trusted_places(out: Path | None, registers: Path | None) -> list[Path]:
-    """Returns the files that `ingest_trusted` writes: a table of lists, a register, or both.
-
-    Args: as for `ingest_trusted`.
-    """
+    """Returns the files that `ingest_trusted` writes: a table of lists, a register, or both."""
     lists = None if out is None else out if out.suffix == ".parquet" else out / LISTS_FILE
     return [path for path in (lists, None if registers is None else registers / f"{REGISTER}.jsonl") if path]
 
@@ -169,13 +163,7 @@ def ingest_trusted(
 ) -> dict[str, Any]:
     """Reads a file of trusted numbers, and adds them to the lists of a folder, to its registers, or to both.
 
-    Args:
-        out: folder with `lists.parquet`, or that file.
-        registers: folder of registers as a scorer reads them.
     Returns: counts of rows, of numbers by kind, and of rows that are new in each place; JSON-able, without a number.
-    Raises:
-        ValueError: in one line, if the file or the layout is invalid, the declaration has expired, or rows would be
-            added under a new key.
     """
     lists = None if out is None else out if out.suffix == ".parquet" else out / LISTS_FILE
     check_ingest(path, key, quarantine, {"--out": lists, "--registers": registers})

@@ -212,7 +212,6 @@ def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.D
 
     Args:
         rows: rows of the day.
-        findings: about callers; calls of benign callers that reach the certified threshold are false positives.
     """
     band = (scored.bands or bundle.thresholds)[0]
     proof = band.certificate
@@ -294,10 +293,6 @@ def monitor(
         data: folder as for training, with the day's calls and those of at least 7 days before; better 28.
         day: the last day by default.
         reference: reference file; by default the one in the record beside the bundle.
-        ledger: records a look if the model was certified on these calls, since findings are compared with its flags.
-    Raises:
-        ValueError: in one line, if a file is missing, the reference is another model's, or the calls do not reach far
-            enough back.
     """
     check_present(bundle, data, trust)
     scorer = open_scorer(bundle, trust)
@@ -341,11 +336,7 @@ def monitor(
 
 
 def calls_until(calls: pa.Table, day: date | None) -> tuple[pa.Table, date]:
-    """Returns the calls of a day and of HISTORY_DAYS before it, and the day; the last day by default.
-
-    Raises:
-        ValueError: if there is no call on the day, or none so far back that its windows are full.
-    """
+    """Returns the calls of a day and of HISTORY_DAYS before it, and the day; the last day by default."""
     days = day_slices(calls)
     chosen = day or max(days)
     if chosen not in days:

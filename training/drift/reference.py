@@ -58,11 +58,7 @@ class Statistic:
     swing: tuple[float, ...]
 
     def z(self, now: Array, kind: str, noise: Array | float = 0.0) -> Array:
-        """Returns the deviation of each part of a day from its usual value, in standard deviations of a normal law.
-
-        Args:
-            noise: standard deviation of each part by chance alone; a smaller spread is a coincidence.
-        """
+        """Returns the deviation of each part of a day from its usual value, in standard deviations of a normal law."""
         spread = np.maximum(np.maximum(self.spread, noise), MIN_SPREAD)
         return self._of_normal_law((now - np.array(self.usual[kind].mean)) / spread, kind)
 
@@ -97,11 +93,7 @@ class Reference:
 
 
 def measure_reference(model: str, scored: ScoredCalls) -> Reference:
-    """Computes the reference of scored calls, from their whole days.
-
-    Raises:
-        ValueError: if there are fewer than MIN_DAYS whole days.
-    """
+    """Computes the reference of scored calls, from their whole days."""
     days = whole_days(scored.calls)
     require_days(len(days))
     cuts = histogram_cuts(scored, days)
@@ -109,11 +101,7 @@ def measure_reference(model: str, scored: ScoredCalls) -> Reference:
 
 
 def build_reference(model: str, cuts: Cuts, days: Sequence[Day]) -> Reference:
-    """Computes the reference of some days.
-
-    Raises:
-        ValueError: if there are fewer than MIN_DAYS days.
-    """
+    """Computes the reference of some days."""
     require_days(len(days))
     counted = dict.fromkeys(name for day in days for name in day.counts)
     measured = dict.fromkeys(name for day in days for name in day.amounts)
@@ -234,11 +222,7 @@ def write_reference(reference: Reference, path: Path) -> None:
 
 
 def read_reference(path: Path) -> Reference:
-    """Reads a file that `write_reference` wrote.
-
-    Raises:
-        ValueError: in one line, if the file is not a reference of this format.
-    """
+    """Reads a file that `write_reference` wrote."""
     if not path.is_file():
         raise ValueError(f"{path}: not found; expected the reference of a run")
     try:

@@ -206,12 +206,10 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         return tags
 
     def _names(self) -> list[str]:
-        """Returns LightGBM's names of the columns; it permits only some characters in names."""
         known_names = getattr(self, "feature_names_in_", [None] * self.n_features_in_)
         return [name if name in BY_NAME else f"column_{place}" for place, name in enumerate(known_names)]
 
     def _categorical(self, names: list[str]) -> list[str]:
-        """Returns LightGBM's names of the columns that hold codes of categories."""
         known_names = getattr(self, "feature_names_in_", [None] * self.n_features_in_)
         return [
             name
@@ -227,7 +225,6 @@ class NuisanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
 
 def _unlogged() -> AbstractContextManager[None]:
-    """Returns a context without MLflow's autologging, which would record a part of the model as the run's model."""
     autologging = sys.modules.get("mlflow.utils.autologging_utils")
     if autologging is None:
         return nullcontext()

@@ -12,11 +12,7 @@ from callsieve.features.arrays import Array
 
 
 def group_codes(groups: Any) -> Array:
-    """Returns the code of each row's group, shape (rows,).
-
-    Raises:
-        ValueError: in one line, if these are not a list, a row has no group, or they are not all text or all numbers.
-    """
+    """Returns the code of each row's group, shape (rows,)."""
     try:
         values = column_or_1d(groups)
     except ValueError:

@@ -15,11 +15,7 @@ Categories = dict[str, list[str]]
 
 
 def word_columns(X: Any) -> tuple[Any, Categories]:
-    """Returns X with codes in place of words, and the words of each such column; X itself if it is not a table.
-
-    Raises:
-        ValueError: in one line, if two columns have one name, there is none, or a column holds something else.
-    """
+    """Returns X with codes in place of words, and the words of each such column; X itself if it is not a table."""
     frame = as_frame(X)
     if not isinstance(frame, pd.DataFrame):
         return X, {}

@@ -142,9 +142,6 @@ def called_first_by(calls: pa.Table, code: Array, token: Array) -> tuple[Array, 
 
     People who return a missed call do not count: nuisance numbers get such calls, too. Nor does a call to oneself. Both
     have shape (callers,).
-
-    Args:
-        code: code of each call's caller. token: the token of each code.
     """
     numbers = pd.concat([pd.Series(token), calls["callee"].cast(pa.string()).to_pandas()], ignore_index=True)
     callee = pd.factorize(numbers)[0][len(token) :]
@@ -157,11 +154,7 @@ def called_first_by(calls: pa.Table, code: Array, token: Array) -> tuple[Array, 
 
 
 def by_score(highest: Array) -> tuple[Array, Array]:
-    """Returns the callers with the lowest scores, half of all, and the 5 % with the highest; bool.
-
-    Args:
-        highest: highest score of each caller; -inf for callers without a score, who are among neither.
-    """
+    """Returns the callers with the lowest scores, half of all, and the 5 % with the highest; bool."""
     scored = np.isfinite(highest)
     low, high = np.quantile(highest[scored], [0.5, 0.95]) if scored.any() else (np.inf, np.inf)
     return scored & (highest <= low), scored & (highest >= high)
@@ -190,9 +183,6 @@ def report_evidence(ratio: Array) -> Array:
 
     The share NEVER_REPORTED of all nuisance callers gets no complaint, so the lack of complaints is little evidence.
 
-    Args:
-        ratio: as from `complaint_ratio`.
-
     >>> report_evidence(np.array([-98.0, -8.0, 172.0, 0.0])).round(1).tolist()
     [-1.6, -1.6, 20.0, 0.0]
     """
@@ -209,8 +199,6 @@ def posterior(callers: Callers, highest: Array, even: float, drawn: Array | None
     check say nothing about others with scores like theirs.
 
     Args:
-        highest: highest score of each caller; -inf for callers without a score, who get the evidence alone.
-        even: score at which both kinds are equally likely where the base was trained.
         drawn: whether each caller was drawn for a check; none by default.
     """
     x = np.where(np.isfinite(highest), highest - even - ABOVE_EVEN, -10.0)

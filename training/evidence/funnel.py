@@ -83,7 +83,6 @@ def too_few(covered: dict[str, Covered], needed: int, days: float) -> TooFew | N
     Innocent calls must also be as many as the calls of unknown callers: `JudgingLabels.representative`.
 
     Args:
-        needed: the fewest innocent calls for a certificate.
         days: days of records that gave these calls.
 
     >>> counts = {name: Covered(callers=10, calls=300) for name in INNOCENT.values()}

@@ -138,7 +138,6 @@ def judging_labels(dataset: Dataset, caller: Array, policy: LabelPolicy) -> Judg
 
 
 def _attacks(truth: pa.Table) -> tuple[Array, tuple[str, ...]]:
-    """Returns the evasion of each call and the names of all evasions in the truth."""
     if "attack" not in truth.column_names:
         return np.full(truth.num_rows, -1, dtype=np.int16), ()
     words = truth["attack"].cast(pa.string()).combine_chunks()
@@ -148,7 +147,6 @@ def _attacks(truth: pa.Table) -> tuple[Array, tuple[str, ...]]:
 
 
 def _words(column: pa.Array) -> Array:
-    """Returns the words of a column; equal words share one object, which saves memory over ten million calls."""
     encoded = dictionary_encoded(column)
     words = np.array([*map(str, encoded.dictionary.to_pylist()), str(None)], dtype=object)
     return np.asarray(words[encoded.indices.fill_null(len(encoded.dictionary)).to_numpy()])

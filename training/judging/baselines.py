@@ -69,9 +69,7 @@ def highest_rank(columns: Mapping[str, Array], innocent: Array, rows: Array) -> 
     So one threshold on the rank is a threshold for each counter that equally many innocent calls reach.
 
     Args:
-        columns: the counters of all calls; NaN, for unknown, ranks lowest.
         innocent: bool, of each call.
-        rows: indices of the calls to rank.
 
     >>> talk = np.array([5.0, 60.0, np.nan, 1.0, 5.0])
     >>> highest_rank({"talk": -talk}, np.array([True, True, False, False, False]), np.arange(5)).tolist()
@@ -86,11 +84,7 @@ def highest_rank(columns: Mapping[str, Array], innocent: Array, rows: Array) -> 
 
 
 def regression_scores(t: Trained, features: Sequence[str], unseen: Array) -> Array:
-    """Returns log-odds of the `unseen` calls; calls for thresholds are scored by a fit without their part of groups.
-
-    Args:
-        unseen: places of the calls to score.
-    """
+    """Returns log-odds of the `unseen` calls; calls for thresholds are scored by a fit without their part of groups."""
     learn, part, choose = t.learnt, t.learnt_fold, t.pool.choose
     model = logistic(features)
     table = model[:-1].fit_transform(learn.X)

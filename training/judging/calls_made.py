@@ -49,9 +49,6 @@ def by_calls_made(s: JudgedCalls, band: Band) -> list[Bucket]:
 
     The catch rate is over nuisance calls of the headline and all calls of new numbers (`JudgedCalls.lives`). Few
     numbers make their first call within the few days of a certifying fold.
-
-    Args:
-        s: with raw scores below the threshold where the band abstains.
     """
     nth = s.nth
     buckets: list[Bucket] = []

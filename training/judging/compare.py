@@ -54,9 +54,6 @@ def compare(challenger: Bundle, champion: Bundle, dataset: Dataset, settings: Se
 
     The champion may have been trained on callers of this fold, the challenger was not. This can only favour the
     champion.
-
-    Raises:
-        ValueError: if the two models have different feature catalogues, or the fold has no nuisance call.
     """
     if champion.catalogue_hash != challenger.catalogue_hash:
         raise ValueError("compare: expected two models of one feature catalogue; train the champion's settings anew")
@@ -92,9 +89,6 @@ def compare_flags(
     Args:
         challenger, champion: bool, shape (n,): the calls that each model flags.
         nuisance: bool, of each call.
-        caller: code of each call's caller.
-    Raises:
-        ValueError: if no call is nuisance.
     """
     if not nuisance.any():
         raise ValueError("compare: expected nuisance calls in the certifying fold, got none")

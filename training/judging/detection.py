@@ -29,12 +29,6 @@ def detecting_calls(raw: Array, threshold: float, caller: Array, start: Array) -
 
     Calls are numbered from 1; infinite if no call is caught. Calls of one moment keep their order in the table.
 
-    Args:
-        raw: scores of all calls of nuisance callers, from their first call on.
-        start: moment of each call.
-    Raises:
-        ValueError: if there is no call, or the columns differ in length.
-
     >>> detecting_calls(np.array([0.1, 0.9, 0.2]), 0.5, np.array([7, 7, 8]), np.array([1, 2, 1]))
     (array([ 2., inf]), array([2, 1]))
     """
@@ -52,9 +46,6 @@ def calls_to_detection(raw: Array, threshold: float, caller: Array, start: Array
     """Returns the calls until detection over callers; an undetected caller counts as infinite.
 
     `soon_low` and `soon_high` are exact (Clopper and Pearson 1934), with callers as independent.
-
-    Args:
-        raw, threshold, caller, start: as for `detecting_calls`.
     """
     detected, made = detecting_calls(raw, threshold, caller, start)
     soon = int((detected <= SOON).sum())
@@ -75,9 +66,6 @@ def quantiles(detected: Array, made: Array) -> Quantiles:
     """Returns quantiles of calls until detection with their floors and intervals; None where infinite.
 
     The low end of an interval counts undetected callers by the calls that they made, the high end as never detected.
-
-    Args:
-        detected, made: as from `detecting_calls`.
     """
     floor = np.minimum(detected, made)
     half, nine = QUANTILES["median"], QUANTILES["p90"]

@@ -86,11 +86,6 @@ def evaluate(
 
     The threshold of the rule on calls per hour is fitted to these test calls, which favours the rule over the model.
     Without bands for the feed of the records a service abstains; the figures then use the bands of the bundle's feed.
-
-    Args:
-        ledger: records the look at these calls before they are scored; None without an audit log.
-    Raises:
-        ValueError: if a file is missing, or the bundle was certified on these calls and there is no audit log.
     """
     check_present(bundle, data, trust)
     scorer = open_scorer(bundle, trust)

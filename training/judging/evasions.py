@@ -65,9 +65,6 @@ def evasion_figures(s: JudgedCalls, threshold: float, actions: PolicyActions) ->
 
     `numbers` and `calls` are those whose whole life is in the records. `caught` is of the nuisance calls of the
     headline. `known_group` has numbers whose whole life is in the records, too, of groups that were trained on.
-
-    Args:
-        s: with raw scores below the threshold where a band abstains.
     """
     codes = np.unique(s.judged.attack[s.judged.known & s.judged.nuisance])
     plain = calls_through(s, threshold, s.lives & (s.judged.attack < 0))
@@ -75,11 +72,7 @@ def evasion_figures(s: JudgedCalls, threshold: float, actions: PolicyActions) ->
 
 
 def figures_of(s: JudgedCalls, threshold: float, actions: PolicyActions, code: int, plain: Array) -> Evasion:
-    """Returns the figures of one evasion.
-
-    Args:
-        plain: calls through each number without an evasion.
-    """
+    """Returns the figures of one evasion."""
     rows = s.judged.attack == code
     nuisance, lives = s.rows & s.judged.nuisance & rows, s.lives & rows
     through = calls_through(s, threshold, lives)

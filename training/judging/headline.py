@@ -120,11 +120,7 @@ class PolicyActions:
 
 
 def policy_headline(s: JudgedCalls, actions: PolicyActions, band: Band) -> PolicyHeadline:
-    """Returns the headline of the whole policy: a call is flagged if its action is stronger than "pass".
-
-    Args:
-        band: the band whose target the policy is compared with.
-    """
+    """Returns the headline of the whole policy: a call is flagged if its action is stronger than "pass"."""
     flagged = structs.replace(band, threshold=float(FLAGGED), raised={}, abstains=())
     head = headline_of(s, actions.both.astype(float), flagged)
     return {**head, "in_hindsight": None, "policy": actions.version}
@@ -134,9 +130,6 @@ def headline_of(s: JudgedCalls, raw: Array, band: Band) -> Headline:
     """Returns the operating point of these scores at a band's thresholds; a band that abstains for all catches nothing.
 
     Its catch rates are None in that case, because it has no threshold to measure.
-
-    Args:
-        raw: raw scores of the model or of a baseline, in place of `s.raw`.
     """
     scores = aligned_scores(raw, s.stratum, band)
     benign = s.rows & ~s.judged.nuisance
@@ -209,12 +202,6 @@ def folder_figures(
     """Returns the operating points on each folder that certified the model; none if it was only one.
 
     A mean over folders hides the folder on which a threshold fails.
-
-    Args:
-        folder: place of each call's folder among `folders`.
-        band: the band of the model.
-        actions: of the policy that the model is used with.
-        baselines: raw scores and band of each simpler scorer, by name.
     """
     certifying = [place for place, facts in enumerate(folders) if facts.role != "learn"]
     if len(certifying) < 2:
@@ -247,11 +234,7 @@ def detection_curve(s: JudgedCalls, band: Band, rule: Band) -> DetectionCurve:
 
 
 def detected_within(raw: Array, threshold: float, s: JudgedCalls, calls: Array) -> list[float]:
-    """Returns the share of callers that are detected at or before each number of calls.
-
-    Args:
-        raw: scores of `s.lives`.
-    """
+    """Returns the share of callers that are detected at or before each number of calls."""
     detected, _ = detecting_calls(raw, threshold, s.caller[s.lives], s.start[s.lives])
     return [float((detected <= n).mean()) for n in calls]
 

@@ -80,14 +80,7 @@ FEWEST_CALLERS = 30  # nuisance callers; with fewer, resampled callers show no d
 def judge(
     t: Trained, actions: PolicyActions, source: str = "", others: Mapping[str, Scorer] | None = None
 ) -> Judgement:
-    """Returns all figures of a trained model.
-
-    Args:
-        actions: of the policy that the model is used with.
-        source: where the calls come from, in a few words.
-        others: scorers of other models by name, to stand among the baselines with their own thresholds, beside the
-            shipped model, which judges every training.
-    """
+    """Returns all figures of a trained model."""
     calls = judged_calls(t)
     band = t.card.thresholds[0]
     scores = aligned_scores(t.raw, t.stratum, band)
@@ -165,11 +158,7 @@ def is_candidate(figures: Judgement) -> bool:
 
 
 def gain_on(s: JudgedCalls, band: Band, raw: Array, own: Band) -> Gain:
-    """Returns how many more nuisance calls the model catches than another, each at its own thresholds.
-
-    Args:
-        band: of the model. raw, own: scores of the other model, and its band.
-    """
+    """Returns how many more nuisance calls the model catches than another, each at its own thresholds."""
     nuisance = s.rows & s.judged.nuisance
     if not nuisance.any():
         return {"rate": None, "low": None, "high": None, "callers": 0, "better": False}
@@ -188,12 +177,7 @@ def gain_on(s: JudgedCalls, band: Band, raw: Array, own: Band) -> Gain:
 
 
 def data_curve(s: JudgedCalls, fits: Sequence[AmountFit], target: float) -> DataCurve:
-    """Returns the learning curve over the amount of data, and what the last amount gained, with callers resampled.
-
-    Args:
-        fits: trainings on growing amounts, the whole training last.
-        target: share of the judged innocent calls that the threshold in hindsight flags.
-    """
+    """Returns the learning curve over the amount of data, and what the last amount gained, with callers resampled."""
     caught = [caught_in_hindsight(s, fit.raw, target) for fit in fits]
     nuisance, gain = s.rows & s.judged.nuisance, None
     if len(fits) > 1 and nuisance.any():
@@ -224,11 +208,7 @@ def judged_on(t: Trained) -> str:
 
 
 def operating_point(t: Trained, raw: Array, bands: Sequence[Band]) -> OperatingPoint | None:
-    """Returns the figures of another model on the judged calls; None if it abstains on such records.
-
-    Args:
-        raw: its scores of the calls of the pool. bands: its bands on their feed.
-    """
+    """Returns the figures of another model on the judged calls; None if it abstains on such records."""
     if not bands:
         return None
     calls = judged_calls(t)
@@ -302,7 +282,6 @@ def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band, actions: Pol
 
     Args:
         rule: band of calls in the last hour.
-        actions: of the policy that the bundle is used with.
     """
     band = card.thresholds[0]
     nuisance = s.judged.nuisance

@@ -51,11 +51,7 @@ def last_day(scorer: Scorer, trained: Trained) -> LastDay:
 
 
 def examples(scorer: Scorer, scores: Scores, trained: Trained, rows: Array) -> list[ExampleVerdict]:
-    """Returns the first call that did not pass, of each of a few callers, with its reasons.
-
-    Args:
-        scores: of `rows`, in their order.
-    """
+    """Returns the first call that did not pass, of each of a few callers, with its reasons."""
     flagged = np.flatnonzero(scores.action > 0)
     _, first = np.unique(trained.last.folds.caller[rows][flagged], return_index=True)
     chosen = flagged[np.sort(first)[:EXAMPLES]]

@@ -68,8 +68,6 @@ def check_for_leaks(t: Trained) -> LeakProbes:
     """Searches a finished training for every kind of leak, in the last of its folders.
 
     Returns: counts and columns that were checked, and the best single feature.
-    Raises:
-        LeakError: in one line that names the leak and its place.
     """
     names, dataset, folds, feed = vector_columns(t.settings.features), t.last.dataset, t.last.folds, t.last.feed
     checked = require_equal_vectors(feed, vectors_again(dataset, t.settings), names)
@@ -156,15 +154,7 @@ def neighbours(calls: pa.Table, rows: Array) -> tuple[pa.Table, Array]:
 
 
 def require_equal_vectors(used: Feed, again: tuple[Array, Array], names: Sequence[str]) -> int:
-    """Returns how many vectors were compared; all of them equal the vectors computed again.
-
-    Args:
-        used: the vectors that the training used.
-        again: as from `vectors_again`.
-        names: name of each column.
-    Raises:
-        LeakError: if a value differs.
-    """
+    """Returns how many vectors were compared; all of them equal the vectors computed again."""
     rows, second = again
     first = used.at(rows)
     differs = ~((first == second) | (np.isnan(first) & np.isnan(second)))
@@ -211,8 +201,6 @@ def best_single_feature(
 
     Args:
         nuisance, rows: bool, of each call; calls outside `rows` are left out.
-    Raises:
-        LeakError: if it ranks them as well as only the label could.
     """
     at = feed.rows[rows[feed.rows]]
     at = at[np.random.default_rng(0).permutation(len(at))]

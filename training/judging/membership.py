@@ -102,13 +102,7 @@ class AttackedCalls:
 
 
 def membership(bundle: Path, data: Path, *, trust: Path | None, threads: int, progress: Progress) -> MembershipFigures:
-    """Attacks a bundle with the calls that it was trained on.
-
-    Args:
-        data: the folder of calls that the bundle was made from, declared for evaluation.
-    Raises:
-        ValueError: if the model was trained on other calls.
-    """
+    """Attacks a bundle with the calls that it was trained on."""
     model = open_scorer(bundle, trust).bundle
     dataset = read_dataset(data, "evaluation")
     expected = [(folder["data"], folder["role"]) for folder in model.training["folders"]]
@@ -220,7 +214,6 @@ def smallest_leaf(text: str) -> int:
 
 
 def _learned(losses: Array, member: Array, group: Array, rng: np.random.Generator) -> Array:
-    """Returns the guess of a regression for callers whose group it was not fitted on."""
     names, which = np.unique(group, return_inverse=True)
     half = (rng.permutation(len(names)) % 2)[which]
     guess = np.zeros(len(member))

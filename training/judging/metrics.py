@@ -106,11 +106,6 @@ def catch(raw: Array, threshold: float, caller: Array, callee: Array, *, seed: i
 
     By caller, it is the share of callers with at least one call caught. By callee, a call weighs one part in all calls
     to that person. These weights stay fixed while callers are resampled.
-
-    Args:
-        raw: scores of nuisance calls.
-    Raises:
-        ValueError: if there is no call, or the columns differ in length.
     """
     require_aligned("nuisance call", raw=raw, caller=caller, callee=callee)
     hit = np.asarray(raw, dtype=np.float64) >= threshold
@@ -145,11 +140,7 @@ def threshold_at_rate(benign: Array, target: float) -> float:
 
 
 def ranking(raw: Array, y: Array) -> Ranking:
-    """Returns the area under the ROC curve and average precision; calls without a score rank last.
-
-    Raises:
-        ValueError: if the calls are all benign or all nuisance.
-    """
+    """Returns the area under the ROC curve and average precision; calls without a score rank last."""
     require_aligned("call", raw=raw, y=y)
     truth = np.asarray(y, dtype=bool)
     if truth.all() or not truth.any():
@@ -207,10 +198,6 @@ def slices(
     """Pass rate of each benign slice and catch rate of each nuisance slice, by name; benign slices first.
 
     A name with both benign and nuisance calls gives two results.
-
-    Args:
-        slice_names: slice of each call.
-        target: the highest rate of flagged calls at which a benign slice is certified.
     """
     require_aligned("call", raw=raw, y=y, slice_names=slice_names, caller=caller)
     scores, truth, owner = np.asarray(raw, dtype=np.float64), np.asarray(y, dtype=bool), np.asarray(caller)

@@ -92,14 +92,7 @@ class ChosenBands:
 
 
 def choose_bands(by_feed: Mapping[str, FeedScores], pool: Pool, own: str, caution: Caution) -> ChosenBands:
-    """Chooses and certifies the bands of the complete feed and of each poorer feed.
-
-    Args:
-        by_feed: scores by the name of the feed.
-        own: the feed of the records.
-    Raises:
-        ValueError: if the truth is known and there is no benign call to choose a threshold on.
-    """
+    """Chooses and certifies the bands of the complete feed and of each poorer feed."""
     choose, certify = chosen_on(pool), pool.certify & ~pool.judged.nuisance & ~pool.judged.announcing
     if pool.judged.source == "truth":
         require_benign("train", choose)
@@ -217,12 +210,7 @@ def aligned_scores(raw: Array, stratum: Array, band: Band) -> Array:
 
 
 def bands_of_other_feeds(own: str, by_lack: Mapping[str, tuple[Band, ...]]) -> dict[str, tuple[Band, ...]]:
-    """Returns the certified bands by the name of the feed that the records are on without more of what they have.
-
-    Args:
-        own: the feed of the records.
-        by_lack: bands by what was taken from the records.
-    """
+    """Returns the certified bands by the name of the feed that the records are on without more of what they have."""
     certified = {with_lacks(own, lack): bands for lack, bands in by_lack.items() if bands[0].certificate.certified}
     return {name: bands for name, bands in certified.items() if name not in (own, UNKNOWN_FEED)}
 

@@ -38,7 +38,6 @@ def calibrate_models(by_feed: Mapping[str, FeedScores], pool: Pool, *, second: b
     """Calibrates the risk models on the calls that thresholds are chosen on.
 
     Args:
-        by_feed: scores by the name of the feed.
         second: whether there is a second model; it is calibrated on its scores on the feeds that it learnt from.
     """
     first, method = calibrate_on((by_feed[COMPLETE],), pool)
@@ -60,9 +59,6 @@ def calibrate(raw: Array, y: Array, group: Array) -> tuple[Calibration, str]:
     With too few groups for a comparison, it is logistic. With calls of one kind only, the method is "none": the model's
     own log-odds.
 
-    Args:
-        raw: out-of-fold raw scores, at the natural share of nuisance calls.
-        group: calls of one group are never in both parts of a comparison.
     Returns: the calibration and the name of its method.
     """
     if len(np.unique(y)) < 2:
@@ -82,23 +78,17 @@ def calibrate(raw: Array, y: Array, group: Array) -> tuple[Calibration, str]:
 
 
 def calibrate_probable(raw: Array, nuisance: Array) -> Calibration:
-    """Calibrates raw scores of calls whose callers are nuisance with known probabilities: a logistic map.
-
-    Args:
-        raw: out-of-fold raw scores. nuisance: probability for each call.
-    """
+    """Calibrates raw scores of calls whose callers are nuisance with known probabilities: a logistic map."""
     x, y = np.concatenate([raw, raw]), np.repeat([1, 0], len(raw))
     return _logistic(x, y, np.concatenate([nuisance, 1 - nuisance]))
 
 
 def _as_fitted(raw: Array) -> Calibration:
-    """Returns the logistic function itself: raw scores are log-odds at the training share of nuisance."""
     x = np.linspace(min(raw.min(initial=0.0), -20.0), max(raw.max(initial=0.0), 20.0), 200)
     return _knots(x, expit(x))
 
 
 def _logistic(raw: Array, y: Array, weight: Array | None = None) -> Calibration:
-    """Returns the Platt scaling (1999) as knots, so that the scorer needs no formula."""
     x = np.linspace(raw.min() - 1.0, raw.max() + 1.0, 200)
     return _knots(x, _platt(raw, y, weight).predict_proba(x[:, None])[:, 1])
 
@@ -108,7 +98,6 @@ def _platt(raw: Array, y: Array, weight: Array | None = None) -> LogisticRegress
 
 
 def _isotonic(raw: Array, y: Array) -> Calibration:
-    """Returns the isotonic regression (Zadrozny and Elkan 2002) with steps joined by lines and at most 200 knots."""
     model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, y)
     x, p = model.X_thresholds_, model.y_thresholds_
     chosen = np.unique(np.linspace(0, len(x) - 1, 200).astype(int))

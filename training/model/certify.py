@@ -60,9 +60,6 @@ def choose_threshold(benign_raw: Array, target: float, *, margin: float) -> floa
 
     Args:
         benign_raw: raw scores of benign calls, shape (n,).
-        margin: in (0, 1]; below 1 it leaves room for the difference to another fold.
-    Raises:
-        ValueError: if no call has a score, or one is infinite.
 
     >>> choose_threshold(np.repeat([0.0, 1.0, 2.0], [99_900, 97, 3]), 1e-4, margin=1.0)
     1.0000000000000002

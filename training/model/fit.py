@@ -78,14 +78,7 @@ def fit(
     parameters: Mapping[str, Parameter] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Fits one model; returns LightGBM's text of the iteration with the lowest log-loss on `valid`.
-
-    Args:
-        names: names of the columns of X; values of `categorical` columns are codes of categories.
-        classes: 1 for yes-no, else the number of classes (labels 0 .. classes - 1).
-        threads: 0 means all cores; the model does not depend on it.
-        progress: called with the trees grown and the maximum number of trees.
-    """
+    """Fits one model; returns LightGBM's text of the iteration with the lowest log-loss on `valid`."""
     settings = lightgbm_parameters(len(train.y), classes=classes, seed=seed, threads=threads, parameters=parameters)
     settings |= constraints(names) if classes == 1 else {}
     shared = {"feature_name": list(names), "categorical_feature": list(categorical) or "auto"}
@@ -110,11 +103,6 @@ def fit_members(
 
     A single model overfits to some of the few callers. The mean of members that each held out other callers has a lower
     error on unseen callers: cross-validated committees (Parmanto, Munro and Doyle 1996).
-
-    Args:
-        fold: cross-validation fold of each row, as from `cv_folds`; `held_out_folds` lists what each member holds out.
-        names, categorical, threads, parameters: as in `fit`.
-        progress: called with the share that is done.
     """
     settings = lightgbm_parameters(len(rows.y), classes=1, seed=seed, threads=threads, parameters=parameters)
     settings |= constraints(names)
@@ -179,10 +167,6 @@ def cv_folds(group: Array, y: Array, seed: int) -> Array:
 
 def cv_fold_of_calls(row_unit: Array, row_fold: Array, unit: Array) -> Array:
     """Returns the cross-validation fold of each call's unit, NO_CV_FOLD without a training row. Shape (calls,).
-
-    Args:
-        row_unit, row_fold: folder or group of each training row, and its fold as from `fit.cv_folds`.
-        unit: folder or group of each call.
 
     >>> cv_fold_of_calls(np.array([4, 4, 2]), np.array([1, 1, 0]), np.array([0, 2, 4, 4])).tolist()
     [-1, 0, 1, 1]

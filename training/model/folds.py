@@ -66,9 +66,6 @@ class CallFolds:
         """Returns the calls that thresholds are chosen on: random later calls of training groups; bool.
 
         No innocent call is among them if these are not representative.
-
-        Args:
-            folders: how many folders the training learns from; together they give at most CHOSEN_IN_ALL calls.
         """
         rows = fold_rows("train", self.plan.choose, self.fold, self.start)
         if not self.judged.representative:
@@ -76,11 +73,7 @@ class CallFolds:
         return self._random(rows, min(MAX_CHOSEN_ON, CHOSEN_IN_ALL // folders), seed)
 
     def certify(self, seed: int, folders: int = 1) -> Array:
-        """Returns the calls that certificates are computed on: random calls of the certifying fold; bool.
-
-        Args:
-            folders: how many folders the training certifies on; together they give at most MAX_CERTIFIED_ON calls.
-        """
+        """Returns the calls that certificates are computed on: random calls of the certifying fold; bool."""
         rows = fold_rows("certify", self.plan.certify, self.fold, self.start)
         return self._random(rows, MAX_CERTIFIED_ON // folders, seed)
 
@@ -101,7 +94,6 @@ class CallFolds:
         """Returns the calls that need a vector beside the training rows: to choose, certify, judge and monitor; bool.
 
         Args:
-            choose, certify: as from the methods of that name.
             in_training: whether any call of the call's group is a training row; bool.
             last: whether the folder is the last of the training, whose days are monitored.
         """
@@ -142,13 +134,7 @@ def assign_folds(dataset: Dataset, settings: Settings, role: Role = "both") -> C
 def training_rows_by_feed(
     dataset: Dataset, settings: Settings, folds: CallFolds, folders: int = 1
 ) -> dict[str, LabelledRows]:
-    """Returns the training rows and their labels, by the name of the feed.
-
-    Args:
-        folders: how many folders the training learns from; together they give a model at most about ROWS_IN_ALL rows.
-    Raises:
-        ValueError: if there is no label, or no truth where it is to be learnt from.
-    """
+    """Returns the training rows and their labels, by the name of the feed."""
     labels = None if settings.learn_from == "truth" else training_labels(dataset, settings, folds.plan)
     most = dict.fromkeys((COMPLETE,), ROWS_IN_ALL // folders)
     if settings.poorer_feeds:
@@ -170,8 +156,6 @@ def thinned(nuisance: Array, caller: Array, rows: Array, most: int, seed: int) -
 
     Args:
         nuisance: bool, of each row.
-        caller: code of each call's caller, of all calls of the folder.
-        rows: place of each row among these calls.
     """
     first = nuisance | (np.bincount(caller)[caller[rows]] > BUSY_CALLS)
     others = np.flatnonzero(~first)
@@ -189,12 +173,7 @@ def training_labels(dataset: Dataset, settings: Settings, plan: Plan) -> pd.Data
 def training_rows(
     dataset: Dataset, labels: pd.DataFrame | None, settings: Settings, recorded: Array, folds: CallFolds
 ) -> LabelledRows:
-    """Returns the training rows of a feed and their labels.
-
-    Args:
-        labels: as from `training_labels`; None to learn from the truth.
-        recorded: places of the calls that the feed records.
-    """
+    """Returns the training rows of a feed and their labels."""
     plan = folds.plan
     rows = recorded[fold_rows("train", plan.train, folds.fold[recorded], folds.start[recorded])]
     if labels is None:
@@ -220,13 +199,7 @@ def random_rows(rows: Array, most: int, count: int, seed: int) -> Array:
 
 
 def poorer_calls(rows: Array, count: int, seed: int, folders: int) -> Array:
-    """Returns the places of the calls whose vectors are also computed from a poorer feed: random ones of `rows`.
-
-    Args:
-        rows: places of the calls of a folder, of `count`, that the feed records and that thresholds are chosen or
-            certified on.
-        folders: how many folders the training has; together they give at most POORER_IN_ALL calls.
-    """
+    """Returns the places of the calls whose vectors are also computed from a poorer feed: random ones of `rows`."""
     return np.flatnonzero(random_rows(rows, POORER_IN_ALL // folders, count, seed))
 
 
@@ -285,11 +258,7 @@ def day_sample(day: date, rows: slice) -> Array:
 
 
 def day_slices(calls: pa.Table) -> dict[date, slice]:
-    """Returns the rows of each local day.
-
-    Raises:
-        ValueError: if there is no call.
-    """
+    """Returns the rows of each local day."""
     days = calls["day"].to_numpy()
     if not len(days):
         raise ValueError("calls: expected some, got none")

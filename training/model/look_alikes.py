@@ -19,10 +19,6 @@ def without_look_alikes(matrix: Matrix, columns: list[int], probability: float, 
     Some nuisance numbers are never reported. Learnt as innocent, they hide how such numbers begin. So a light model of
     the other groups scores each row, and a row above `probability` teaches neither kind: Liu et al., Building Text
     Classifiers Using Positive and Unlabeled Examples (ICDM 2003), take such rows out in the same way.
-
-    Args:
-        columns: places of the model's features in `matrix.X`.
-        probability: of nuisance, from which an assumed label does not count.
     """
     if not matrix.assumed.any():
         return matrix

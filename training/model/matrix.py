@@ -68,11 +68,6 @@ def labelled_rows(
 
     Args:
         caller: code of each call's caller, shape (all calls,).
-        rows: places of the calls to draw from; none may start after `cutoff`.
-        labels: as from `labels.label_numbers`.
-        seed: decides which calls of a caller are drawn.
-    Raises:
-        ValueError: if a call or a label became known after the cutoff, or no label fits a call.
     """
     limit = int(cutoff.timestamp() * 1000)
     start = calls["start"].to_numpy()
@@ -100,9 +95,6 @@ def rows_with_truth(
     """Draws calls among `rows`, at most `calls_per_number` of a caller; returns them with their truth as labels.
 
     Only a simulated world, or records checked call by call, has a truth to learn from.
-
-    Raises:
-        ValueError: if the data set has no truth.
     """
     if dataset.truth is None:
         raise ValueError("dataset: expected truth.parquet to learn from the truth; learn from labels instead")
@@ -143,9 +135,7 @@ def build_matrix(
     """Builds the training matrix of a folder, without its vectors; the weight of a row is the confidence of its label.
 
     Args:
-        rows_by_feed: training rows and labels by name of the feed, as from `labelled_rows`.
         start, caller, group: moment (Unix ms), caller and group (codes) of each call of the folder.
-        folder: place of the folder among those of the training.
     """
     rows = np.concatenate([places for places, _ in rows_by_feed.values()])
     labels = pd.concat([feed_labels for _, feed_labels in rows_by_feed.values()])

@@ -57,12 +57,7 @@ class Fitted:
 
 
 def fit_all(matrix: Matrix, settings: Settings, report: Callable[[float], None], release: Callable[[], None]) -> Fitted:
-    """Fits all models, cross-validated by folder if there are enough folders, else by group.
-
-    Args:
-        report: called with the share of the risk models that is fitted.
-        release: called whenever rows of the matrix were copied, so that the matrix needs no memory during a fit.
-    """
+    """Fits all models, cross-validated by folder if there are enough folders, else by group."""
     by_folder = len(np.unique(matrix.folder)) >= CV_FOLDS
     unit, first = matrix.folder if by_folder else matrix.group, matrix.complete
     fold = cv_folds(unit[first], matrix.y[first], settings.seed)
@@ -108,7 +103,6 @@ def fit_options(settings: Settings) -> FitOptions:
 
 
 def _half(report: Callable[[float], None], place: int) -> Callable[[float], None]:
-    """Returns the callback of one of two risk models, which takes two fifths of all fits."""
     return lambda share: report(0.4 * (place + share))
 
 

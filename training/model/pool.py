@@ -182,11 +182,7 @@ class VectorFile:
 
 
 def gather(sources: Sequence[Source], settings: Settings, progress: Progress) -> Gathered:
-    """Reads the folders one by one and computes the vectors of their training rows and of their calls to score.
-
-    Raises:
-        ValueError: in one line, if a folder cannot be read, has too few days, or has no fitting label.
-    """
+    """Reads the folders one by one and computes the vectors of their training rows and of their calls to score."""
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(2 + len(POORER_FEEDS))]
         gathering = _Gathering(settings, sources, files)
@@ -262,7 +258,6 @@ class _Gathering:
         self._feed = feed
 
     def _add_training_rows(self, dataset: Dataset, folds: CallFolds) -> Array:
-        """Adds the training rows of a folder; returns whether a group has any, for each call of the folder."""
         settings, rows = self._settings, training_rows_by_feed(dataset, self._settings, folds, self._learning)
         self._learnt.append(training_vectors(dataset, settings.features, settings.threads, rows))
         matrix = build_matrix(rows, folds.start, folds.caller, folds.group, len(self._pools))
@@ -375,12 +370,7 @@ def joined_pool(pools: Sequence[Pool]) -> Pool:
 
 
 def recent_complaints(dataset: Dataset, caller: Array, rows: Array) -> Array:
-    """Returns how many complaints against the caller were known in the LIST_WINDOW before each of these calls.
-
-    Args:
-        caller: code of each call's caller, in order of first appearance.
-        rows: indices of the calls.
-    """
+    """Returns how many complaints against the caller were known in the LIST_WINDOW before each of these calls."""
     complaints = dataset.complaints
     names = pc.unique(pc.dictionary_decode(dataset.calls["caller"].combine_chunks()))
     code = pd.Index(names.to_pylist()).get_indexer(complaints["number"].astype(str))

@@ -100,13 +100,7 @@ def range_of_levels(levels: Sequence[float | None], pool: Pool) -> Level | None:
 
 
 def model_of(own: str, lack: str, models: Mapping[str, str]) -> str:
-    """Returns the name of the risk model that scores the records of a training without more of what they have.
-
-    Args:
-        own: the feed of the records.
-        lack: what is taken from the records; "complete" for nothing.
-        models: the fitted models by name.
-    """
+    """Returns the name of the risk model that scores the records of a training without more of what they have."""
     return SECOND if SECOND in models and needs_second_model(with_lacks(own, lack), own) else "model"
 
 
@@ -119,13 +113,7 @@ def score_feed(
     rows: Array,
     settings: Settings,
 ) -> Array:
-    """Scores the calls of the pool on a feed; out-of-fold where thresholds are chosen. Shape (calls of the pool,).
-
-    Args:
-        forests: the risk model, and its ensemble members.
-        held_out: the folds that each member did not train on.
-        X: vectors of the pool's calls at the ascending places `rows`.
-    """
+    """Scores the calls of the pool on a feed; out-of-fold where thresholds are chosen. Shape (calls of the pool,)."""
     columns, threads = feature_columns(settings.features), settings.threads
     raw = score_rows(forests[0], X, rows, pool.scored, columns, threads)
     by_member = [
@@ -136,11 +124,7 @@ def score_feed(
 
 
 def strata_at(X: Array, rows: Array, count: int) -> Array:
-    """Returns the stratum of `count` calls, as places among STRATA; "unknown" for calls without a vector.
-
-    Args:
-        X: vectors of the calls at `rows`.
-    """
+    """Returns the stratum of `count` calls, as places among STRATA; "unknown" for calls without a vector."""
     strata = np.full(count, STRATA.index("unknown"))
     strata[rows] = strata_of(X)
     return strata
@@ -157,8 +141,6 @@ def score_rows(
     """Scores the wanted calls that have a vector; NaN for all others. Shape of `wanted`.
 
     Args:
-        model: a forest, or LightGBM's text of one.
-        X: vectors of the calls at the ascending places `rows`.
         wanted: bool, of each call.
     """
     raw = np.full(len(wanted), np.nan)
@@ -181,8 +163,6 @@ def out_of_fold_scores(
     Args:
         raw: mean score of all members for each call, shape (calls,).
         by_member: scores of each member, shape (calls,), needed at least for the `choose` calls of its held-out folds.
-        held_out: the folds that each member did not train on.
-        cv_fold: as from `cv_fold_of_calls`.
         choose: whether thresholds are chosen on each call; bool.
     """
     if len(by_member) == 1:

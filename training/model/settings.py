@@ -125,11 +125,7 @@ class Settings:
 
 
 def read_parameters(path: Path | None) -> dict[str, Parameter]:
-    """Returns the parameters of a file; none without a file.
-
-    Raises:
-        ValueError: in one line, if the file is not TOML, a value is outside RANGES, or a name is in neither list.
-    """
+    """Returns the parameters of a file; none without a file."""
     if path is None:
         return {}
     return checked(read_toml(path), str(path))

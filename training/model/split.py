@@ -49,9 +49,6 @@ def plan(first: int, last: int, *, label_delay_days: int = 3) -> Plan:
     """Divides the time from the first to the last call (Unix ms) into spans.
 
     The first 7 days only fill the windows. Of the days after the gap, half are for choosing, half for certifying.
-
-    Raises:
-        ValueError: if there are fewer than 21 days.
     """
     days = (last - first) // DAY + 1
     gap = WINDOW_DAYS + label_delay_days
@@ -77,9 +74,6 @@ def fold_plan(calls: pa.Table, label_delay_days: int, role: Role = "both", *, wi
     "both" divides as `plan` does. In a folder to learn from, thresholds are chosen on all days after the gap; if it is
     learnt from with its truth, no label is waited for, and both spans are all days with full windows. In a folder to
     certify on, these days certify.
-
-    Raises:
-        ValueError: if there is no call, or there are too few days.
     """
     first, last = judged_span(calls)
     if role == "certify":
@@ -103,11 +97,7 @@ def days_of_records(role: Role, divided: Plan) -> float:
 
 
 def judged_span(calls: pa.Table) -> tuple[int, int]:
-    """Returns the span in which a table's calls have full windows, `[begin, end)` in Unix ms.
-
-    Raises:
-        ValueError: if there is no call.
-    """
+    """Returns the span in which a table's calls have full windows, `[begin, end)` in Unix ms."""
     start = calls["start"].to_numpy()
     if not len(start):
         raise ValueError("calls: expected some, got none")
@@ -136,9 +126,6 @@ def groups(calls: pa.Table, campaigns: Sequence[pa.ChunkedArray] = ()) -> Array:
     """Returns the group of each call's caller: callers with a common block, trunk, device or campaign. Shape (n,).
 
     A large block, trunk or device does not count (`links_of`); a campaign counts at any size.
-
-    Args:
-        campaigns: for each call the name of its campaign or principal, or null; as from `dataset.campaigns_of`.
     """
     caller, callers = factorize(calls["caller"])
     nodes = callers
@@ -173,9 +160,6 @@ def fold_of_group(group: Array, kind: Array, seed: int, shares: Sequence[float] 
 
     Groups are distributed in order of class and size, so that every fold gets its share of the few groups that make
     many calls: a fold without a courier gives no evidence about couriers.
-
-    Args:
-        kind: class of each call's caller, as an integer; a group's class is that of its last call.
     """
     sizes = np.bincount(group)
     kinds = np.zeros(len(sizes), dtype=np.int64)

@@ -117,15 +117,7 @@ class Trained:
 def train(
     data: Dataset | Sequence[Source], settings: Settings, progress: Progress | None = None, *, curve: bool = False
 ) -> Trained:
-    """Fits the models, calibrates them, chooses thresholds and certifies them.
-
-    Args:
-        data: a data set, both to learn from and to certify on; or the folders of a training, read one at a time.
-        progress: called with the step and the share that is done, 0 to 1.
-        curve: whether to train again on a quarter and on half of the callers (`fits_by_amount`).
-    Raises:
-        ValueError: in one line, if the calls are too few days, or no label fits them.
-    """
+    """Fits the models, calibrates them, chooses thresholds and certifies them."""
     report = progress or silent
     source_hash()  # hash the source that this process runs, before files change during a long training
     gathered = gather(sources_of(data), settings, lambda what, done: report(what, 0.4 * done))
@@ -174,9 +166,6 @@ def fits_by_amount(
 
     Each training weighs its rows, finds its folds and stops early by its own callers alone. An amount without labelled
     calls of both kinds is left out.
-
-    Args:
-        raw: scores of the pool by the whole training.
     """
     matrix, pool, amount = gathered.matrix, gathered.pool, amount_of_rows(gathered.matrix, settings.seed)
     # Only calls that choose or judge need a score, and only the risk model of the complete feed is compared.
@@ -217,11 +206,7 @@ def amount_of_rows(matrix: Matrix, seed: int) -> Array:
 
 
 def weighted_rows(matrix: Matrix, settings: Settings) -> Matrix:
-    """Returns the training rows, without weight on those that resemble reported nuisance callers.
-
-    Raises:
-        ValueError: unless there are labelled calls of both kinds.
-    """
+    """Returns the training rows, without weight on those that resemble reported nuisance callers."""
     require_both("train", matrix.y)
     columns, probability = feature_columns(settings.features), settings.label_policy.unreported.look_alike
     return without_look_alikes(matrix, columns, probability, seed=settings.seed, threads=settings.threads)
@@ -287,13 +272,7 @@ def make_metadata(
     base: Mapping[str, str] | None = None,
     levels: Mapping[str, Level] | None = None,
 ) -> BundleMetadata:
-    """Builds the metadata of a bundle. None of it depends on the machine or the time of day.
-
-    Args:
-        feed: the feed of the records of all folders.
-        base: names the bundle that was adapted, and what was learnt beside it.
-        levels: by what was taken from the records, the score levels that thresholds are distances from.
-    """
+    """Builds the metadata of a bundle. None of it depends on the machine or the time of day."""
     end = max(folder.plan.certify[1] for folder in folders)
     last, missing = datetime.fromtimestamp(end / 1000, tz=UTC).replace(microsecond=0), missing_calls(folders)
     first = datetime.fromisoformat(settings.valid_from).replace(tzinfo=UTC) if settings.valid_from else last
@@ -332,12 +311,7 @@ def make_metadata(
 
 
 def levels_by_feed(own: str, levels: Mapping[str, Level], chosen: ChosenBands) -> dict[str, Level]:
-    """Returns the score levels by the name of each feed that has bands.
-
-    Args:
-        own: the feed of the records.
-        levels: by what was taken from the records.
-    """
+    """Returns the score levels by the name of each feed that has bands."""
     named = {own if lack == COMPLETE else with_lacks(own, lack): level for lack, level in levels.items()}
     return {feed: level for feed, level in named.items() if feed in (own, *chosen.by_feed)}
 

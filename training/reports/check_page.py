@@ -18,11 +18,7 @@ FIRST_LINE = 2  # of the sheet, below its heading
 
 
 def write_check_page(sheet: pd.DataFrame, path: Path) -> None:
-    """Writes the page, in the language in force; nothing if there is no caller to check.
-
-    Args:
-        sheet: the callers to check, as from `check_sheet.write_sheet`.
-    """
+    """Writes the page, in the language in force; nothing if there is no caller to check."""
     if len(sheet):
         write_atomic(path, check_page(sheet).encode())
 

@@ -24,14 +24,7 @@ Sections = Mapping[str, Mapping[str, object]]
 
 
 def write_documents(figures: RunFigures, datasets: Mapping[str, DatasetEntry], folder: Path) -> None:
-    """Writes `model_card.md` and `datasheet.md`, in the language in force.
-
-    Args:
-        folder: a new folder for them.
-
-    Raises:
-        ValueError: if a field is empty.
-    """
+    """Writes `model_card.md` and `datasheet.md`, in the language in force."""
     model, card, sheet = figures["model"]["id"], model_card(figures), datasheet(figures, datasets)
     fingerprint = figures["data"]["fingerprint"][:16]
     files = {
@@ -45,9 +38,6 @@ def write_documents(figures: RunFigures, datasets: Mapping[str, DatasetEntry], f
 
 def page(title: str, sections: Sections) -> str:
     """Sections of fields as Markdown.
-
-    Raises:
-        ValueError: names the first empty field.
 
     >>> print(page("Card", {"Details": {"Seed": 0}}))
     # Card
@@ -141,11 +131,7 @@ def model_card(figures: RunFigures) -> Sections:
 
 
 def responsibility(owner: str) -> dict[str, object]:
-    """Returns who answers for the model and how people stay in control.
-
-    Args:
-        owner: name of the owner of the gates; "" without one.
-    """
+    """Returns who answers for the model and how people stay in control."""
     return {
         gettext("Owner"): owner or gettext("not named: the table [owner] of the gates file names one"),
         gettext("Contact"): gettext("the owner; a caller appeals to the address that the policy names"),
@@ -179,11 +165,7 @@ def evaluation(figures: RunFigures) -> dict[str, object]:
 
 
 def measured(figures: RunFigures, refused: str) -> dict[str, object]:
-    """Returns the measured figures.
-
-    Args:
-        refused: the metrics that a gate refused, in words.
-    """
+    """Returns the measured figures."""
     head = figures["headline"]["model"]
     return {
         **{figure.title: figure.cell(head) for figure in HEADLINE},

@@ -42,7 +42,6 @@ def write_run_page(figures: RunFigures, path: Path, drawn: Mapping[str, Picture]
     """Writes the page in the language in force, whole or not at all; the same figures give the same bytes.
 
     Args:
-        figures: a missing section is left out; None is shown as "not measured".
         drawn: the pictures of these figures, if they are drawn already; drawing takes seconds.
     """
     write_atomic(path, page(figures, drawn).encode())

@@ -76,11 +76,7 @@ def interval(value: Rate) -> str:
 
 
 def meaning(name: str, own: str = "") -> str:
-    """Returns the description of a feature or statistic in the language in force; without one `own`, else its name.
-
-    Args:
-        own: English description of a feature, as the figures of a model have it.
-    """
+    """Returns the description of a feature or statistic in the language in force; without one `own`, else its name."""
     known = BY_NAME.get(name)
     if known is not None and current_language() == "zh":
         return in_chinese(known)
@@ -158,10 +154,6 @@ def by_organisation(head: Headline) -> str:
 
 def until(detection: object, quantile: str) -> str:
     """Returns the calls until detection: a number, "more than" its floor, or "never"; "not measured" without a caller.
-
-    Args:
-        detection: as `figures.Quantiles`; fields may be missing.
-        quantile: "median" or "p90".
 
     >>> until({"median": 4.0}, "median"), until({"p90": None, "p90_floor": 37}, "p90"), until({"p90": None}, "p90")
     ('4', 'more than 37', 'never')

@@ -141,11 +141,8 @@ def decay(
     Args:
         train_days: days of calls of each training, at least 21.
         days: length of a period.
-        ledger: records the gates, and a look at the test data before each training and each period.
     Returns: plain values for JSON. `periods` has the figures of both models. `area_under_time` is the area of the catch
         rate of unseen groups at each model's threshold, `area_at_target` at that of `threshold_at_rate`.
-    Raises:
-        ValueError: if the calls span too few days, or a training has nothing to learn from.
     """
     start = dataset.calls["start"].to_numpy()
     first, span = int(start.min()), train_days + periods * days
@@ -202,7 +199,6 @@ def trained_on(
     """Trains on the calls of a time window.
 
     Args:
-        group: id of each call's group, over all calls of the dataset.
         span: the window `[begin, end)` in Unix ms.
     """
     window = stretch(dataset, *span)
@@ -332,11 +328,7 @@ class RollingFigures(TypedDict):
 
 
 def origins(first: int, last: int, count: int, step_days: int) -> list[tuple[int, int]]:
-    """Returns windows `[begin, end)` in Unix ms, all equally long; the last ends with the last whole day.
-
-    Raises:
-        ValueError: if `count` is under 3, `step_days` under 1, or the calls span too few days.
-    """
+    """Returns windows `[begin, end)` in Unix ms, all equally long; the last ends with the last whole day."""
     if count < LEAST or step_days < 1:
         raise ValueError(f"origins: expected {LEAST} or more, a day or more apart, got {count}, {step_days} days apart")
     days = (last - first) // DAY + 1
@@ -369,12 +361,8 @@ def rolling(
 ) -> RollingFigures:
     """Trains and judges from each origin.
 
-    Args:
-        ledger: records the gates before the first training, and a look at the test data before each.
     Returns: plain values for JSON. `origins` has begin, end, rows, looks and headline of each; `spread` has mean,
         standard deviation, least and most of each headline figure over the origins where it is known.
-    Raises:
-        ValueError: if the calls span too few days, or a training has nothing to learn from.
     """
     start = dataset.calls["start"].to_numpy()
     spans = origins(int(start.min()), int(start.max()), count, step_days)

@@ -59,10 +59,6 @@ def run_demo(
     """Writes world, model, certificate, signed bundle, verdicts and run page to one folder, and returns the figures.
 
     The shipped model stands beside the one trained here, on the same calls.
-
-    Args:
-        full: adapts the shipped model to the world, too.
-        first: called before the training with the figures of the shipped model on all calls, unless `full`.
     """
     part = steps(progress, {"world": 1, "shipped": 2, "train": 7})
     dataset = simulated_dataset(folder, size, seed, part["world"])
@@ -127,11 +123,7 @@ def adapted_bundle(dataset: Dataset, settings: Settings, folder: Path) -> Scorer
 
 
 def answered(answers: Answers, adapted: Adapted, verdict: pd.Series[bool], at: pd.Timestamp) -> Answers:
-    """Returns the answers with those of the callers that an adaptation wants checked.
-
-    Args:
-        verdict: whether each number is nuisance; numbers that it lacks are not answered.
-    """
+    """Returns the answers with those of the callers that an adaptation wants checked."""
     number = adapted.callers.token
     drawn = pd.DataFrame({"number": number[adapted.drawn.caller], "probability": adapted.drawn.probability})
     checked = verdict.reindex(number[np.concatenate([adapted.drawn.caller, adapted.again])]).dropna().astype(bool)

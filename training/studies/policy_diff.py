@@ -73,13 +73,8 @@ def difference(
 ) -> PolicyDifference:
     """Scores calls once and applies two policies to them.
 
-    Args:
-        truth: a world's truth.parquet, for slices by content; the calls need the column `call`.
-        ledger: with a truth, records the look at the calls before they are scored; None to record nothing.
     Returns: plain values for JSON. Of the calls that change action: how many by `from` and `to`; the same by number
         class and, with a truth, by slice; and how many meet each rule.
-    Raises:
-        ValueError: in one line, if a file is damaged or has another form.
     """
     check_present(path, bundle, trust, old, new, registers, key, truth)
     scorer = open_scorer(bundle, trust, old, open_registers(registers, key, EVALUATION))

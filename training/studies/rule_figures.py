@@ -153,15 +153,7 @@ def rule_figures(
     threads: int,
     progress: Progress,
 ) -> RuleFigures:
-    """Judges each rule on the calls of a world after its first 7 days, which only fill the windows.
-
-    Args:
-        data: folder with calls and truth, declared for evaluation. Registers are read from it too, unless `registers`
-            names another folder.
-        ledger: records the look at the judged calls before a bundle scores them; None to record nothing.
-    Raises:
-        ValueError: in one line, if a file is damaged or has another form.
-    """
+    """Judges each rule on the calls of a world after its first 7 days, which only fill the windows."""
     drop_expired = expiry_filter(require_purpose(data, "evaluation"), data)
     calls = drop_expired(read_keyed(data / "calls.parquet").sort_by("start"), "calls")
     truth = truth_of_calls(read_parquet(data / "truth.parquet"), calls)
@@ -210,7 +202,6 @@ def rule_figures(
 
 
 def _judged_rows(calls: pa.Table) -> Array:
-    """Returns the rows of calls with full windows; a call that was recorded twice counts once."""
     start = calls["start"].to_numpy()
     first = np.zeros(len(start), dtype=bool)
     first[np.unique(calls["call"].to_numpy(), return_index=True)[1]] = True
@@ -305,7 +296,6 @@ def model_apart(caught: Array, hits: Array, truths: CallTruth, policy: Policy) -
 
 
 def _by(names: Array, hit: Array, rows: Array) -> dict[str, Share]:
-    """Returns the share of each name's calls that were hit, most hits first; names without a hit are left out."""
     calls = {str(name): rows & (names == name) for name in np.unique(names[rows & hit])}
     shares = {name: share(int((of_name & hit).sum()), int(of_name.sum())) for name, of_name in calls.items()}
     return dict(sorted(shares.items(), key=lambda item: -item[1]["part"]))

@@ -107,9 +107,6 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
 
     Args:
         first, second: folders of runs.
-    Raises:
-        ValueError: in one line, if a record is missing, the runs have other calls or labels, or no nuisance call judged
-            both.
     """
     settings = [settings_of(read_record(folder, SETTINGS), 0) for folder in (first, second)]
     require_same_calls(first, second)
@@ -145,20 +142,13 @@ def enough_callers(catch: Shares, callers: int) -> int:
     """Returns how many nuisance callers would show a difference of DIFFERENCE between two catch rates.
 
     The interval narrows with the root of their number. It has no width if no caller differs; then ENOUGH_CALLERS do.
-
-    Args:
-        callers: number of nuisance callers that the interval is from.
     """
     half = (catch["high"] - catch["low"]) / 2
     return max(ENOUGH_CALLERS, math.ceil(callers * (half / DIFFERENCE) ** 2))
 
 
 def better_run(catch: Shares, callers: int) -> str:
-    """Returns the run that catches more, as in `RunComparison`.
-
-    Args:
-        callers: as for `enough_callers`.
-    """
+    """Returns the run that catches more, as in `RunComparison`."""
     if callers >= LEAST_CALLERS and (catch["low"] > 0 or catch["high"] < 0):
         return "second" if catch["low"] > 0 else "first"
     return "neither" if callers >= enough_callers(catch, callers) else "unknown"

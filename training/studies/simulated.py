@@ -33,11 +33,7 @@ def simulate_to(
     progress: Progress,
     varied: bool = False,
 ) -> Facts:
-    """Simulates a world and writes its keyed tables; without `key`, writes a new key beside the folder.
-
-    Args:
-        varied: draws the assumed parameters of the scenario anew, by the seed.
-    """
+    """Simulates a world and writes its keyed tables; without `key`, writes a new key beside the folder."""
     new_path = folder.with_name(f"{folder.name}.key")
     secret = read_key(key) if key else new_key(new_path)
     try:
@@ -64,7 +60,6 @@ def simulate_worlds(
     The worlds of a call have one key. Worlds that an earlier call completed stay, with the key of that call.
 
     Returns: folder, row counts and facts of each world.
-    Raises: ValueError: if a folder holds a world of another seed, size or scenario; nothing is overwritten.
     """
     folder.mkdir(parents=True, exist_ok=True)
     new_path = folder.with_name(f"{folder.name}.key")

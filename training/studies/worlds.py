@@ -74,13 +74,6 @@ def study_worlds(
     """Simulates the worlds, trains on some with their truth, and certifies on the others.
 
     Worlds that an interrupted study completed are used again.
-
-    Args:
-        folder: gets `learn/` and `judge/` with the worlds, and `run/` as from `callsieve train`.
-        size: of the worlds; "small" also judges a town and a city, another size one world of each other kind.
-        learnt: number of worlds to learn from.
-    Raises:
-        ValueError: if the folder has a run already, or worlds of another size or scenario.
     """
     run = folder / "run"
     if run.exists():

@@ -26,13 +26,7 @@ TABLE_DIGEST, SOURCE_DIGEST = "callsieveTable", "callsieveSource"
 
 
 def write_provenance(run: FinishedRun, key: Ed25519PrivateKey, roles: Sequence[str], invocation: str) -> None:
-    """Writes the statement beside the bundle of a run; it names no path of this machine.
-
-    Args:
-        key: the private key of the bundle's signer.
-        roles: of the folders of calls, in their order.
-        invocation: names the training in the audit log.
-    """
+    """Writes the statement beside the bundle of a run; it names no path of this machine."""
     decisive, code = versions(), run.figures["code"]
     source = {SOURCE_DIGEST: decisive.pop("source")}
     if code.get("dirty") == "false":

@@ -60,14 +60,7 @@ class ScoringModel:
     def predict(self, model_input: pd.DataFrame, params: object = None) -> pd.DataFrame:  # noqa: ARG002 - MLflow's
         """Returns the scores of n calls.
 
-        Args:
-            model_input: a column for each of `inputs`, in any order; NaN where a value is unknown. Other columns are
-                ignored.
-
         Returns: columns raw, score (float64, NaN where a value is infinite) and action, n rows.
-
-        Raises:
-            ValueError: in one line, if it is no DataFrame, or a column is missing or not numeric.
         """
         values = feature_values(model_input, self._inputs)
         rows = np.full((len(values), len(self._scorer.features)), np.nan)
@@ -78,11 +71,7 @@ class ScoringModel:
 
 
 def feature_values(table: pd.DataFrame, columns: Sequence[str]) -> Array:
-    """Returns some columns of a table as numbers, shape (rows, columns).
-
-    Raises:
-        ValueError: in one line, if it is no DataFrame, or a column is missing or not numeric.
-    """
+    """Returns some columns of a table as numbers, shape (rows, columns)."""
     if not isinstance(table, pd.DataFrame):
         raise ValueError(f"expected a DataFrame with a column for each feature, got {type(table).__name__}")
     missing = [name for name in columns if name not in table.columns]
@@ -124,16 +113,7 @@ def write_example(folder: Path, columns: tuple[str, ...]) -> dict[str, str]:
 
 
 def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:
-    """Writes a bundle as an MLflow model into a new folder, whole or not at all.
-
-    Args:
-        signer: public key (PEM) of the bundle's signature.
-
-    Raises:
-        BundleError: for every reason for which the scorer refuses a bundle.
-        FileExistsError: if the folder exists.
-        ImportError: if MLflow is not installed.
-    """
+    """Writes a bundle as an MLflow model into a new folder, whole or not at all."""
     try:
         from mlflow.models import Model, ModelSignature
         from mlflow.types import ColSpec, DataType, Schema
@@ -170,14 +150,7 @@ def save_model(bundle: Path, folder: Path, *, signer: Path) -> None:
 
 
 def _load_pyfunc(path: str) -> ScoringModel:
-    """Returns the function by which MLflow opens the model.
-
-    Args:
-        path: of the bundle in the model's folder.
-
-    Raises:
-        BundleError: for every reason for which the scorer refuses a bundle.
-    """
+    """Returns the function by which MLflow opens the model."""
     trust = os.environ.get(TRUST)
     if not trust:
         message = "%s is not set: the key that came with the model shows that the bundle is whole, not who signed it"

@@ -88,12 +88,7 @@ def notes(entity: ModelVersion | RegisteredModel) -> dict[str, str]:
 
 
 def all_runs(uri: str, experiments: Collection[str] = (), log: str = "") -> dict[str, str]:
-    """Returns the status of all runs by id, deleted runs included.
-
-    Args:
-        experiments: ids of experiments besides callsieve's own.
-        log: an audit log, whose runs of any experiment are added.
-    """
+    """Returns the status of all runs by id, deleted runs included."""
     with quiet():
         client = client_of(uri)
         own = client.get_experiment_by_name(experiment_name())
@@ -138,11 +133,7 @@ def other_models(uri: str) -> dict[str, dict[str, str]]:
 
 
 def artifact_bytes(uri: str, run: str, path: str) -> bytes:
-    """Returns the content of an artifact of a run.
-
-    Raises:
-        ValueError: if MLflow does not serve it.
-    """
+    """Returns the content of an artifact of a run."""
     with quiet(), tempfile.TemporaryDirectory() as folder:
         try:
             return Path(client_of(uri).download_artifacts(run, path, folder)).read_bytes()
@@ -151,11 +142,7 @@ def artifact_bytes(uri: str, run: str, path: str) -> bytes:
 
 
 def snapshot(uri: str, run: str) -> dict[str, dict[str, Any]]:
-    """Returns all that MLflow shows of a run, as plain values: by section ("metric", "artifact", ...) and name.
-
-    Raises:
-        ValueError: if there is no such run.
-    """
+    """Returns all that MLflow shows of a run, as plain values: by section ("metric", "artifact", ...) and name."""
     with quiet():
         client = client_of(uri)
         try:
@@ -251,11 +238,7 @@ def hashes_one_by_one(client: MlflowClient, run: str, within: str = "") -> dict[
 
 
 def download(uri: str, run: str, folder: Path) -> Path:
-    """Fetches all artifacts of a run into a folder, with the bundle of its model in `bundle`, as in a run's folder.
-
-    Raises:
-        ValueError: if MLflow has no such run.
-    """
+    """Fetches all artifacts of a run into a folder, with the bundle of its model in `bundle`, as in a run's folder."""
     with quiet():
         root = Path(client_of(uri).download_artifacts(run, "", str(folder)))
     if (root / ARTIFACT).is_dir():

@@ -56,11 +56,7 @@ DIGEST_LENGTH = 36
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hides the store's migration log and MLflow's progress bars, and turns MLflow's errors into one line.
-
-    Raises:
-        ValueError: for every error of MLflow or of its store.
-    """
+    """Hides the store's migration log and MLflow's progress bars, and turns MLflow's errors into one line."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]
     bars = os.environ.get("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
@@ -150,17 +146,7 @@ def write_run(
     """Writes one finished run and registers its model, under the alias "candidate" unless that is not wanted.
 
     Args:
-        uri: address of the tracking store.
-        artifacts: folder for the artifacts of a new experiment; a server has its own place for them.
-        name: of the run.
-        made_by: command or function that made the run.
         began: Unix seconds.
-        datasets: by name.
-        figures: everything that was measured, stored as `figures.json`.
-        files: folder of the artifact -> file or folder.
-        model: writes the artifact `model`, an MLflow model, into a new folder.
-        curves: metrics with a value for each iteration.
-        candidate: whether the alias moves to the model.
     Returns: the run id and the version of the registered model, "" without a model.
     """
     with quiet():
@@ -202,11 +188,7 @@ def attach_file(uri: str, run: str, path: Path, folder: str) -> None:
 def new_run(
     client: MlflowClient, experiment: str, name: str, made_by: str, began: float, more: Mapping[str, str] | None = None
 ) -> RunInfo:
-    """Creates a run with the moment when it began and the command that made it, which MLflow shows on its page.
-
-    Args:
-        more: tags that the run has from the beginning, also if it never finishes.
-    """
+    """Creates a run with the moment when it began and the command that made it, which MLflow shows on its page."""
     tags = {"mlflow.source.name": made_by, "mlflow.source.type": "LOCAL", USER: user()} | dict(more or {})
     return client.create_run(experiment, start_time=round(1000 * began), tags=tags, run_name=name).info
 
@@ -244,11 +226,7 @@ def write_values(
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
 ) -> None:
-    """Writes all parameters, metrics and tags of a run.
-
-    Raises:
-        ValueError: if a parameter is longer than MLflow allows; a truncated value would be wrong.
-    """
+    """Writes all parameters, metrics and tags of a run."""
     long = [key for key, value in parameters.items() if len(str(value)) > PARAMETER_LENGTH]
     if long:
         raise ValueError(f"parameter {long[0]}: expected at most {PARAMETER_LENGTH} characters")

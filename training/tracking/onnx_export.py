@@ -72,13 +72,7 @@ class Export(TypedDict):
 
 
 def export(bundle: Path, file: Path, *, signer: Path) -> Export:
-    """Writes a verified bundle's risk model as ONNX, whole or not at all, and compares it with the bundle.
-
-    Raises:
-        BundleError: for every reason for which the scorer refuses a bundle.
-        FileExistsError: if the file exists.
-        ValueError: if ONNX cannot express the model, or the file gives other scores.
-    """
+    """Writes a verified bundle's risk model as ONNX, whole or not at all, and compares it with the bundle."""
     if file.exists():
         raise FileExistsError(f"{file}: exists already; nothing is overwritten")
     model = load(bundle, [read_public_key(signer)], expected_catalogue=catalogue_hash())
@@ -168,11 +162,7 @@ class Forest:
     members: list[float] = field(default_factory=list)
 
     def add(self, tree: Tree) -> None:
-        """Appends a tree.
-
-        Raises:
-            ValueError: if the tree treats zero as missing, which ONNX cannot express.
-        """
+        """Appends a tree."""
         first_node, first_leaf = len(self.feature), len(self.leaves)
         self.roots.append(first_node)
         self.leaves += tree.leaf_value

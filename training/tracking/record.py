@@ -54,11 +54,7 @@ def settings_json(settings: Settings) -> dict[str, object]:
 
 
 def settings_of(values: Mapping[str, Any], threads: int) -> Settings:
-    """Returns the settings of a record.
-
-    Raises:
-        ValueError: if a field is missing or unknown.
-    """
+    """Returns the settings of a record."""
     try:
         fields = {**values, "label_policy": policy_of(values["label_policy"]), "features": tuple(values["features"])}
         return Settings(**fields, threads=threads)
@@ -125,11 +121,7 @@ def write_record(run: FinishedRun, gates: bytes) -> None:
 
 
 def read_record(folder: Path, name: str) -> dict[str, Any]:
-    """Returns a file of the record in a run's folder.
-
-    Raises:
-        ValueError: in one line, if the file is missing or not JSON.
-    """
+    """Returns a file of the record in a run's folder."""
     path = folder / "record" / name
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -175,11 +167,7 @@ def write_judged(trained: Trained, path: Path) -> None:
 
 
 def read_judged(path: Path) -> Judged:
-    """Returns the judged calls of a run.
-
-    Raises:
-        ValueError: in one line, if there is no such file, or it has other columns.
-    """
+    """Returns the judged calls of a run."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException):

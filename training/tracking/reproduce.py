@@ -76,12 +76,8 @@ def reproduce(
     """Trains or adapts again with the recorded settings, and compares.
 
     Args:
-        run: folder of the run, or with `uri` its id in MLflow.
         audit: folder of the audit log that has the run's metrics; by default `audit` in its folder.
         data: folders of the calls, in the order of the training; by default the folders that the record names.
-        adapted: base and answers of an adaptation.
-    Raises:
-        ValueError: if the record is incomplete, or calls, base or answers are missing.
     """
     if Path(run).is_dir():
         return reproduce_folder(Path(run), data, adapted, threads, progress, logged_metrics(Path(run), audit))
@@ -108,11 +104,7 @@ def reproduce_folder(
     progress: Progress,
     metrics: Mapping[str, float],
 ) -> Reproduction:
-    """Reproduces a run from a folder with its `bundle/` and `record/`.
-
-    Args:
-        metrics: recorded metrics; those of the model's headline are measured again.
-    """
+    """Reproduces a run from a folder with its `bundle/` and `record/`."""
     if not (folder / "bundle").is_dir():
         raise ValueError(f"{folder}: expected the folder bundle/ of a run")
     settings = settings_of(read_record(folder, SETTINGS), threads)
@@ -200,7 +192,6 @@ def different(first: Any, second: Any, where: str = "") -> list[str]:
 
 
 def _versions(folder: Path) -> list[str]:
-    """Returns the differing versions of packages that decide a model's bytes; they may explain other differences."""
     recorded, here = read_record(folder, VERSIONS)["decisive"], versions()
     return [
         f"version of {name}: recorded {str(recorded.get(name))[:16]}, here {str(here.get(name))[:16]}"
@@ -210,7 +201,6 @@ def _versions(folder: Path) -> list[str]:
 
 
 def _sources(folder: Path, data: Sequence[Path], recorded: Mapping[str, Any]) -> list[Source]:
-    """Returns the folders of a run with their roles: the given ones, the world of a demonstration, or the recorded."""
     roles = [entry["role"] for entry in decode((folder / "bundle" / METADATA).read_bytes())["training"]["folders"]]
     names = ["calls"] if len(roles) == 1 else [f"calls {place}" for place in range(1, len(roles) + 1)]
     paths = list(data) or [Path(recorded[name]["source"]) for name in names]
@@ -225,7 +215,6 @@ def _sources(folder: Path, data: Sequence[Path], recorded: Mapping[str, Any]) ->
 
 
 def _adaptation(folder: Path, places: BaseAndAnswers, recorded: Mapping[str, Any]) -> Adaptation:
-    """Returns the adaptation of a run: its base, and its answers from the given sheets or the recorded ones."""
     base, named = read_base(places.folder, places.trusted), read_record(folder, BASE)
     if base.manifest != named["manifest_sha256"]:
         raise ValueError(

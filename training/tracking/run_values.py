@@ -83,9 +83,6 @@ def run_parameters(settings: Settings, figures: RunFigures) -> dict[str, object]
 def of_lightgbm(settings: Settings, rows: int) -> dict[str, Parameter]:
     """Returns LightGBM's parameters of the risk model, without those that change no model; each member has its own
     seed.
-
-    Args:
-        rows: number of training rows.
     """
     values = lightgbm_parameters(rows, classes=1, seed=settings.seed, threads=0, parameters=settings.parameters)
     return {name: value for name, value in values.items() if name not in ("seed", "num_threads", "verbosity")}

@@ -68,8 +68,6 @@ def _keyed(table: pa.Table, intake: Intake) -> pa.Table:
 def write_world(world: World, folder: Path) -> None:
     """Writes a keyed world; each file appears whole or not at all.
 
-    Raises: ValueError: if the world's calls are not keyed.
-
     >>> from pathlib import Path
     >>> write_world(read_world(Path("world")), Path("copy"))
     >>> sorted(file.name for file in Path("copy").iterdir())[:2]
@@ -150,7 +148,6 @@ def _columns(table: pa.Table) -> dict[str, list[str]]:
 
 
 def _write_facts(world: World | PlannedWorld, folder: Path) -> None:
-    """Writes the facts and what was drawn; as the last file, so that a folder with this file is complete."""
     facts = (
         world.facts | {CALLS_HASH: calls_hash(folder / CALLS)} | ({DRAWN: asdict(world.drawn)} if world.drawn else {})
     )
@@ -167,8 +164,6 @@ def read_facts(folder: Path) -> tuple[dict[str, str], Drawn | None]:
 
 def read_world(folder: Path) -> World:
     """Reads a world from a folder.
-
-    Raises: ValueError: if a file of the world is missing.
 
     >>> from pathlib import Path
     >>> world = read_world(Path("world"))  # of `callsieve simulate --size tiny --out world`

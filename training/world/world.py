@@ -81,8 +81,6 @@ class PlannedWorld:
 def simulate(scenario: Scenario, seed: int, size: str, progress: Progress = silent) -> World:
     """Simulates a world. The same scenario, seed and size give the same tables.
 
-    Raises: ValueError: if the scenario has no such size, or its parameters contradict each other.
-
     >>> from callsieve.training.world import load_scenario
     >>> world = simulate(load_scenario(), 1, "tiny")
     >>> world.calls.num_rows == world.truth.num_rows > 10_000
@@ -106,10 +104,7 @@ def simulate(scenario: Scenario, seed: int, size: str, progress: Progress = sile
 
 
 def plan_world(scenario: Scenario, seed: int, size: str, progress: Progress = silent) -> PlannedWorld:
-    """Simulates a world without making tables of its calls, so that large worlds can be written part by part.
-
-    Raises: ValueError: if the scenario has no such size, or its parameters contradict each other.
-    """
+    """Simulates a world without making tables of its calls, so that large worlds can be written part by part."""
     sizes = scenario.table("sizes")
     if size not in sizes:
         raise ValueError(f"size must be one of {', '.join(sizes)}, got {size!r}")
@@ -145,7 +140,6 @@ def plan_world(scenario: Scenario, seed: int, size: str, progress: Progress = si
 
 
 def _planned(sim: Sim, progress: Progress) -> Plan:
-    """Draws the planned calls of ordinary people first, then of each trade and of each population of outfits."""
     plans = [ordinary_calls(sim)]
     sim.relays, sim.lists = relay_numbers(sim), trade_lists(sim)
     trades, ordinary = sim.table("work"), len(plans[0])

@@ -139,7 +139,6 @@ def _by_prefix(name: str, digits: int, day: int) -> dict[str, RangeEntry]:
 
 @cache
 def _tails(digits: int) -> tuple[str, ...]:
-    """Returns all digit strings of this length."""
     return tuple(map("".join, product("0123456789", repeat=digits)))
 
 

@@ -91,10 +91,7 @@ class Layout:
     before_last: Mapping[str, str] = field(default_factory=dict)
 
     def match(self, names: Sequence[str], file: str) -> dict[str, tuple[str, ...]]:
-        """Maps each role to its columns in a file with these column names.
-
-        Raises: ValueError: if a column is unknown, ambiguous or repeated, or a required one is missing.
-        """
+        """Maps each role to its columns in a file with these column names."""
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:
             raise ValueError(f"{file}: column {_shown(repeated[0], names)} occurs twice, expected once")
@@ -141,8 +138,6 @@ def read_layout(name_or_path: str | Path, zone: str | None = None) -> Layout:
 
     Args:
         zone: time zone of the exchange, in place of the zones of clock and hours in the layout.
-
-    Raises: ValueError: if there is no such layout, or the file is not a valid layout.
 
     >>> read_layout("plain").columns["start"]
     ('start', 'timestamp')

@@ -57,11 +57,7 @@ class Anchors:
         return key_id(read_public_key(self.gates_key)) if self.gates_key else ""
 
     def read_witnesses(self, log_key: Ed25519PublicKey) -> tuple[list[Witness], list[Fault]]:
-        """Returns the cosigned checkpoints, and a fault for each file that is none.
-
-        Raises:
-            ValueError: if the key of the witness is missing, or is that of the log.
-        """
+        """Returns the cosigned checkpoints, and a fault for each file that is none."""
         if not self.witnesses:
             return [], []
         if self.witness_key is None:

@@ -54,11 +54,7 @@ class Attempt:
 
 
 def attempts(log: Path) -> list[Attempt]:
-    """Returns all attempts of a log, in order. An attempt without a run failed, is running, or is a study.
-
-    Raises:
-        ValueError: if there is no log, or a payload was edited.
-    """
+    """Returns all attempts of a log, in order. An attempt without a run failed, is running, or is a study."""
     gates = {entry.index: (entry.at, payload) for entry, payload in payloads(log, "gates")}
     texts = {index: payload for index, (_, payload) in gates.items()}
     runs = {payload["gates"]["entry"]: (entry.index, payload) for entry, payload in payloads(log, "run")}
@@ -98,11 +94,7 @@ def uses_stated(run: RunPayload | None, looks: Sequence[str]) -> int:
 
 
 def joined(rows: Sequence[Attempt], rounds: Mapping[int, Round]) -> list[Attempt]:
-    """Returns the attempts with the rounds of each adaptation as one.
-
-    Args:
-        rounds: by the entry of their gates.
-    """
+    """Returns the attempts with the rounds of each adaptation as one."""
     by_entry = {row.entry: row for row in rows}
     attempts = [row for row in rows if row.entry not in rounds]
     for chain in uses(rounds.values()):

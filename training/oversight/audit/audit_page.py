@@ -37,13 +37,7 @@ COMPARED = ("parameter", "tag", "metric")
 
 
 def write_page(place: RunPaths, run: str, folder: Path, path: Path) -> None:
-    """Writes the page of a run, in the language in force, atomically.
-
-    Args:
-        folder: folder of the run, in which the commands of the page run.
-    Raises:
-        ValueError: if the log has no such run, or MLflow no longer has its figures.
-    """
+    """Writes the page of a run, in the language in force, atomically."""
     write_atomic(path, page(facts(place, run) | {"log": log_option(place.log, folder)}).encode())
 
 
@@ -55,12 +49,7 @@ def write_first_page(
     path: Path,
     drawn: Mapping[str, Picture],
 ) -> None:
-    """Writes the page of a run before the log has its entry.
-
-    Args:
-        run: payload of the entry to come, without the hash of this page.
-        drawn: pictures of the figures.
-    """
+    """Writes the page of a run before the log has its entry."""
     earlier = [payload for _, payload in payloads(place.log, "run")]
     content = about(run, figures, gates.results(run["record"]["metric"]), earlier)
     unknown: dict[str, Any] = {

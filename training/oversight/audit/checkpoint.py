@@ -41,14 +41,7 @@ class Cosigned(NamedTuple):
 
 
 def checkpoint(log: Path, key: Ed25519PrivateKey, since: int = 0) -> Checkpoint:
-    """Returns the newest checkpoint of a log, with what a stock witness asks for.
-
-    Args:
-        key: the key of the log.
-        since: size of the last checkpoint that the witness has cosigned.
-    Raises:
-        ValueError: if the key is not that of the log, or the log is shorter than `since`.
-    """
+    """Returns the newest checkpoint of a log, with what a stock witness asks for."""
     name = _PREFIX + key_id(read_public_key(log / audit_log.PUBLIC_KEY))
     if name != _PREFIX + key_id(key.public_key()):
         raise ValueError(f"{log}: the log is signed by another key, got {key_id(key.public_key())}")
@@ -65,11 +58,7 @@ def checkpoint(log: Path, key: Ed25519PrivateKey, since: int = 0) -> Checkpoint:
 
 
 def read_cosigned(note: str, witness: Ed25519PublicKey, log_key: Ed25519PublicKey) -> Cosigned:
-    """Returns the content of a checkpoint that both the log and a witness have signed.
-
-    Raises:
-        ValueError: if it is malformed, or one of the signatures is missing or wrong.
-    """
+    """Returns the content of a checkpoint that both the log and a witness have signed."""
     text, _, lines = note.partition("\n\n")
     text += "\n"
     try:
@@ -92,11 +81,7 @@ def read_cosigned(note: str, witness: Ed25519PublicKey, log_key: Ed25519PublicKe
 
 
 def read_witness_key(path: Path) -> Ed25519PublicKey:
-    """Returns the public key of a witness, from PEM or from the text `name+hash+key` of a stock witness.
-
-    Raises:
-        ValueError: if the file has no such key.
-    """
+    """Returns the public key of a witness, from PEM or from the text `name+hash+key` of a stock witness."""
     text = path.read_text(encoding="utf-8", errors="replace").strip()
     if text.count("+") < 2 or text.startswith("-----"):
         return read_public_key(path)

@@ -80,12 +80,7 @@ class Content:
 
 
 def read_content(folder: Path, entries: Sequence[Entry], faulty_places: set[str]) -> tuple[Content, list[Fault]]:
-    """Returns the entries with their payloads, and the faults of payloads.
-
-    Args:
-        entries: entries that are as signed; the commitment of other entries is not known.
-        faulty_places: places that already have a fault.
-    """
+    """Returns the entries with their payloads, and the faults of payloads."""
     content, faults, absent, present = Content(entries), list[Fault](), list[Entry](), list[Entry]()
     erasures: dict[int, int] = {}
     for entry in entries:

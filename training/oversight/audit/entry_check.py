@@ -72,12 +72,7 @@ def _looks(index: int, run: RunPayload, content: Content) -> Iterator[str]:
 
 
 def move_faults(content: Content, signer: str, owner: str = "") -> list[Fault]:
-    """Returns a fault for each rule that a logged promotion or rollback breaks.
-
-    Args:
-        signer: id of the key that signs the log.
-        owner: id of the key of the gates' owner; "" if it is not known.
-    """
+    """Returns a fault for each rule that a logged promotion or rollback breaks."""
     kinds = {entry.index: entry.kind for entry in content.entries}
     faults, reign = list[Fault](), list[str]()  # champions so far; a rollback removes the last
     for earlier, (index, move) in enumerate(content.moves.items()):
@@ -181,7 +176,6 @@ def _by_whom(move: Move, run: RunPayload, gates: Gates, moves: int, signers: set
 
 
 def _by_which_gates(move: Move, run: RunPayload, gates: Gates) -> Iterator[str]:
-    """Yields what is wrong with the results of the gates."""
     results = gates.results(run["record"]["metric"])
     if move.get("gates") != results or move.get("gates_sha256") != gates.sha256:
         yield gettext("its gates differ from those that were logged, or from the metrics of its run")

@@ -164,11 +164,7 @@ def head_faults(name: str, head: Head, lines: Sequence[Line]) -> list[Fault]:
 
 
 def missing(lines: Sequence[Line], faults: Sequence[Fault], size: int) -> list[Fault]:
-    """Returns a fault for each signed entry that is missing and that no other fault names.
-
-    Args:
-        size: largest number of entries that a signed head states.
-    """
+    """Returns a fault for each signed entry that is missing and that no other fault names."""
     last = max((line.index + 1 for line in lines), default=0)
     places = {line.name for line in lines} | {fault.where for fault in faults}
     return [

@@ -86,11 +86,7 @@ def unlogged_runs(uri: str, content: Content) -> tuple[list[Fault], list[Fault]]
 
 
 def name_faults(uri: str, runs: Collection[str]) -> tuple[list[Fault], list[Fault]]:
-    """Returns faults of experiments and models that may be taken for callsieve's, and notes on all other ones.
-
-    Args:
-        runs: ids of the logged runs.
-    """
+    """Returns faults of experiments and models that may be taken for callsieve's, and notes on all other ones."""
     faults, notes = [], []
     own = ("Default", mlflow_write.EXPERIMENT, mlflow_write.experiment_name())
     for name in mlflow_read.experiment_names(uri):
@@ -187,9 +183,6 @@ def certificate_faults(where: str, metrics: Mapping[str, float], card: bytes) ->
 
     An adaptation that learnt nothing keeps the certificate of its base, from the calls of the base; its metrics are of
     other calls, so they are not compared. Nor are those of a band that abstains for all calls: it certifies none.
-
-    Args:
-        card: the bundle's metadata.
     """
     metadata = decode(card)
     band = metadata["thresholds"][0]
@@ -252,12 +245,7 @@ def aliases(content: Content) -> dict[str, str | None]:
 def alias_faults(
     current: Mapping[str, str], expected: Mapping[str, str | None], others: Collection[str]
 ) -> Iterator[Fault]:
-    """Yields a fault for each alias that differs from its last move in the log, or that the log never moved.
-
-    Args:
-        others: versions of runs that another log has. That log may move an alias that this one has never moved, and
-            its newer run is the candidate.
-    """
+    """Yields a fault for each alias that differs from its last move in the log, or that the log never moved."""
     for name in sorted(current.keys() | expected.keys()):
         version = expected.get(name) or None
         to = current.get(name)

@@ -51,11 +51,7 @@ class Candidate:
 
 
 def candidate(place: RunPaths, run: str) -> Candidate:
-    """Returns a logged run with the results of the gates that were logged before it.
-
-    Raises:
-        ValueError: if the log has no such run, or its gates were not logged before it.
-    """
+    """Returns a logged run with the results of the gates that were logged before it."""
     matches = [
         (entry, payload) for entry, payload in payloads(place.log, "run") if run in (payload["run"], payload["model"])
     ]
@@ -88,8 +84,6 @@ def approve(place: RunPaths, run: str, key: Ed25519PrivateKey, path: Path) -> di
 
     Returns:
         `gates` with their results, the signed `statement`, and the id of the approver's `key`.
-    Raises:
-        ValueError: if the gates do not name the key.
     """
     run_candidate = candidate(place, run)
     if not run_candidate.gates.person(key_id(key.public_key())):
@@ -111,16 +105,9 @@ def promote(
 ) -> Move:
     """Makes a run's model the champion.
 
-    Args:
-        files: approval files.
-        key: key that signs the log.
-        data: folder of the calls on which challenger and champion are compared; required if there is a champion.
     Returns:
         The logged payload with its `entry`. If this promotion was logged but interrupted before the alias moved, it is
         finished, and the earlier payload is returned.
-    Raises:
-        ValueError: in one line, if the record was changed, a gate fails, an approval is missing, or the challenger does
-            not beat the champion. The alias does not move.
     """
     with move_lock(place.log):
         kind, logged = finish_move(place)
@@ -169,13 +156,7 @@ def promote(
 
 
 def approved_by(run_candidate: Candidate, files: Sequence[Path], signers: Collection[str]) -> list[Approval]:
-    """Returns the approvals of a move, which the gates of the run require.
-
-    Args:
-        signers: ids of the keys of bundle and log.
-    Raises:
-        ValueError: in one line, if the gates have no owner of their own, or an approval is missing or invalid.
-    """
+    """Returns the approvals of a move, which the gates of the run require."""
     gates = run_candidate.gates
     gates.require_owned(signers)
     return approvals.check(files, run_candidate.statement, gates, gates.approvals_needed, signers)
@@ -193,11 +174,7 @@ def against_champion(
     threads: int,
     progress: Progress,
 ) -> Section:
-    """Compares challenger and champion on the test fold; the log records the look first.
-
-    Raises:
-        ValueError: if the calls are not the calls of the run, or the challenger is not better.
-    """
+    """Compares challenger and champion on the test fold; the log records the look first."""
     if data is None:
         raise ValueError("promote: there is a champion; expected --data FOLDER with the calls of the run")
     progress("read calls", 0.0)
@@ -227,13 +204,9 @@ def rollback(
 ) -> Move:
     """Makes the previous champion the champion again.
 
-    Args:
-        files: approval files of the previous champion's run, signed since the last move.
     Returns:
         The logged payload with its `entry`. If a rollback was logged but interrupted before the alias moved, it is
         finished, and the earlier payload is returned.
-    Raises:
-        ValueError: if there is no previous champion, its record was changed, or an approval is missing.
     """
     with move_lock(place.log):
         kind, logged = finish_move(place)

@@ -83,16 +83,7 @@ def verify(
     run_folder: Path | None = None,
     progress: Progress = silent,
 ) -> Verified:
-    """Verifies the log of a folder.
-
-    Args:
-        folder: folder of the log.
-        uri: MLflow store that is compared with the log; None skips the comparison.
-        anchors: keys, heads and witnesses that were stored elsewhere.
-        run_folder: folder of a run whose copies are compared with the log; None skips the comparison.
-    Raises:
-        ValueError: if there is no log or no key.
-    """
+    """Verifies the log of a folder."""
     audit_log.require(folder)
     step_progress = steps(progress, {"log": 1, "store": 0 if uri is None else 9})
     step_progress["log"]("log", 0.0)
@@ -146,12 +137,7 @@ def verify(
 
 
 def copy_faults(folder: Path, runs: Collection[RunPayload]) -> tuple[int, list[Fault]]:
-    """Returns the number of copies in a folder that were compared with the log, and a fault for each difference.
-
-    Args:
-        folder: folder of a run. It belongs to the run that most of its files match, since a log may have several runs.
-        runs: payloads of the runs' entries.
-    """
+    """Returns the number of copies in a folder that were compared with the log, and a fault for each difference."""
     logged = [copies_of(run["record"]["artifact"]) for run in runs]
     names = {name for hashes in logged for name in hashes}
     present = {name: sha256(folder / name) for name in names if (folder / name).is_file()}
@@ -242,6 +228,5 @@ def step_faults(folder: Path, content: Content) -> list[Fault]:
 
 
 def _ms(row: dict[str, Any]) -> int:
-    """Returns the moment of a step in Unix ms."""
     moment: datetime = row["entered"]
     return round(moment.timestamp() * 1000)

@@ -72,11 +72,7 @@ def unassigned_codes() -> tuple[str, ...]:
 
 
 def canary_numbers(key: Key, canaries: Canaries) -> list[str]:
-    """Returns the canary numbers of a data set, in national digits.
-
-    Raises:
-        ValueError: if the name of the data set is malformed or contains seven digits in a row.
-    """
+    """Returns the canary numbers of a data set, in national digits."""
     if not _DATASET.fullmatch(canaries.dataset):
         raise ValueError("dataset: expected 1-64 of A-Z a-z 0-9 _ . -, without seven digits in a row")
     codes, numbers = unassigned_codes(), dict[str, None]()
@@ -92,15 +88,6 @@ def plant(calls: Path, out: Path, key: Key, store: Key, canaries: Canaries, stat
     """Writes a copy of keyed calls with one planted call for each canary; returns its number of rows.
 
     Export the copy like any other data set, with `callsieve privacy export`.
-
-    Args:
-        key: decides the canaries.
-        store: the key of the tokens in the calls.
-        state: file that lists the data sets with canaries; it contains no numbers.
-    Raises:
-        ValueError: if the file contains no keyed calls, its folder is not declared for export, or the data set has
-            canaries already.
-        FileExistsError: if the copy exists.
     """
     if out.exists():
         raise FileExistsError(f"{out}: exists already; nothing is overwritten")
@@ -132,11 +119,6 @@ def raw_lines(key: Key, canaries: Canaries, start: float, end: float) -> Iterato
 def search(path: Path, key: Key, state: Path, store: Key | None = None) -> dict[str, Any]:
     """Searches an external list for canaries.
 
-    Args:
-        path: text, plain or gzip, or Parquet, with numbers in any notation, or tokens.
-        key: decides the canaries.
-        state: file that lists the data sets with canaries.
-        store: key of tokens; without it, only numbers are searched.
     Returns:
         `lines`: lines read. `datasets`: for each data set the canaries `planted` and `found`, and the first `lines`
         with a canary.
@@ -174,11 +156,7 @@ def read_state(path: Path) -> tuple[Canaries, ...]:
 
 
 def add_to_state(path: Path, canaries: Canaries) -> None:
-    """Adds a data set to the state, before its canaries are planted.
-
-    Raises:
-        ValueError: if the data set has canaries already.
-    """
+    """Adds a data set to the state, before its canaries are planted."""
     sets = read_state(path)
     if any(other.dataset == canaries.dataset for other in sets):
         raise ValueError(f"{path}: {canaries.dataset} has canaries already; expected another name for another copy")
@@ -219,7 +197,6 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _words(line: str) -> Iterator[str]:
-    """Yields every part of a line that may be a mobile number or a token."""
     plain = unicodedata.normalize("NFKC", line)
     yield from TOKEN.findall(plain)
     for text in {plain, _SEPARATED.sub("", plain)}:

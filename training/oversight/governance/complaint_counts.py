@@ -89,11 +89,7 @@ def calls_of_complaints(source: ReportData, period: str | None = None) -> Array:
 
 
 def complaint_cells(source: ReportData, periods: Sequence[str], least: Mapping[str, int]) -> dict[Cell, Count]:
-    """Returns the cells of complaints that may be shown; records are complaints, callees are reporters.
-
-    Args:
-        periods: a complaint counts in the period in which it became known. Only the first period has splits.
-    """
+    """Returns the cells of complaints that may be shown; records are complaints, callees are reporters."""
     frame = source.complaints
     if not len(frame):
         return {}
@@ -118,7 +114,6 @@ def _words(source: ReportData) -> dict[str, Column]:
 
 
 def _scattered(column: Column, matched: Array) -> Column:
-    """Returns a column of the matched complaints as one of all complaints; -1 without a call."""
     codes = np.full(len(matched), -1, dtype=np.int64)
     codes[matched] = column.codes
     return Column(codes, column.labels)
@@ -152,10 +147,6 @@ def groups_with_shared_callees(caller: Array, callee: Array, suspect: Array) -> 
     callees, FACTOR times the expected number, and DEVIATIONS standard deviations (Poisson) above it. Groups are
     connected components. A group suggests that several lines use one list of people. It does not prove a leak, because
     couriers of one street share callees as well.
-
-    Args:
-        caller, callee: for each call, the number as an integer from 0.
-        suspect: for each call, whether its caller is compared.
     """
     result = np.full(len(caller), -1, dtype=np.int64)
     pairs = np.unique(np.stack([caller[suspect], callee[suspect]]), axis=1)
@@ -178,7 +169,6 @@ def groups_with_shared_callees(caller: Array, callee: Array, suspect: Array) -> 
 
 
 def _linked(calls: sparse.csr_array) -> sparse.coo_array:
-    """Returns the pairs of callers that share more callees than chance explains."""
     reach, called = calls.sum(axis=1), calls.sum(axis=0)
     shared = (calls @ calls.T).tocoo()
     chance = (called * (called - 1)).sum() / max(called.sum(), 1.0) ** 2

@@ -104,14 +104,8 @@ def complaints_of(
     """Returns complaints with their status, the ones with the earliest deadline first.
 
     Args:
-        folder: declared for statistics, with `complaints.parquet`.
-        regulator: only complaints about its trade; a name of `regulators.toml`.
-        reporter: only complaints of the person with this token.
         today: the day on which a clock counts as overdue; by default today in China.
         calendar: the working days; by default those of the shipped notices.
-    Raises:
-        ValueError: if the regulator is unknown, a file is missing or malformed, or a deadline reaches a year that the
-            calendar lacks.
     """
     if regulator is not None and regulator not in regulators().regulators:
         raise ValueError(f"--regulator: expected one of {', '.join(sorted(regulators().regulators))}")
@@ -143,12 +137,7 @@ def enter(
     """Enters the next step of a complaint, first in the audit log; returns the complaint as `complaints_of` does.
 
     Args:
-        log: the log in the folder, with the person who did the step.
         at: when the step was done, Unix ms; by default now.
-        calendar: as for `complaints_of`.
-    Raises:
-        ValueError: if the complaint is unknown, the step is not the next one, the note may hold a phone number, or the
-            clock of the step reaches a year that the calendar lacks.
     """
     complaint, status, note = step.complaint, step.status, step.note
     check_note(note, "--note")
@@ -190,14 +179,12 @@ def _complaints(folder: Path) -> list[Row]:
 
 
 def _last_steps(folder: Path) -> dict[Identity, Row]:
-    """Returns the last step of each complaint that has one, by IDENTITY."""
     path = folder / FILE
     rows = pq.read_table(path, schema=_SCHEMA).to_pylist() if path.exists() else []
     return {tuple(row[name] for name in IDENTITY): row for row in rows}
 
 
 def _id(identity: Identity, steps: Mapping[Identity, Row]) -> str:
-    """Returns the id of a complaint: the entered one, which survives a change of keys, or a digest in letters."""
     if identity in steps:
         return str(steps[identity]["complaint"])
     digest = hashlib.sha256("\x1f".join(map(str, identity)).encode()).hexdigest()[:16]
@@ -232,7 +219,6 @@ def _row(complaint: Row, step: Row | None, today: date, calendar: WorkingDays) -
 
 
 def _today() -> date:
-    """Returns the present day in China."""
     today: date = pd.Timestamp.now(tz=DEFAULT_ZONE).date()
     return today
 

@@ -62,8 +62,6 @@ def report(scope: AuditScope, now: int | None = None) -> dict[str, Any]:
     Returns:
         JSON-able. `processing`: one row per folder. `given_beside`: accesses outside the folders, such as
         re-identifications. `duties`: the results. `holds`: whether no duty is broken.
-    Raises:
-        ValueError: if the declaration of a folder is malformed.
     """
     moment, rules = now_ms() if now is None else now, read_retention()
     duties = [duty for check in DUTIES for duty in check(scope, rules, moment)]
@@ -88,11 +86,7 @@ def assessment(result: Mapping[str, Any]) -> str:
 
 
 def processing(folder: Path, log: Path | None, rules: Retention) -> dict[str, Any]:
-    """Returns one folder's row of the register: its declaration, retention, models, accesses and deletions.
-
-    Raises:
-        ValueError: if the declaration of the folder is malformed.
-    """
+    """Returns one folder's row of the register: its declaration, retention, models, accesses and deletions."""
     declaration = read_declaration(folder)
     retention = {
         path.stem: rules.tables[path.stem] for path in sorted(folder.glob("*.parquet")) if path.stem in rules.tables

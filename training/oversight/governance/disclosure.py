@@ -58,13 +58,7 @@ class Count:
 def protect(
     tables: Sequence[Partition], people: Mapping[str, Array], least: Mapping[str, int] = LEAST
 ) -> dict[Cell, Count]:
-    """Returns the cells that may be shown, with rounded counts.
-
-    Args:
-        tables: rows of tables, each table before its splits. A hidden row takes its splits with it.
-        people: by kind, the number that takes part in each record, as integers from 0.
-        least: minimum of distinct numbers by kind. A cell without records may always be shown.
-    """
+    """Returns the cells that may be shown, with rounded counts."""
     shown: dict[Cell, Count] = {}
     numbers = pd.DataFrame(people)
     minimum = pd.Series({kind: least[kind] for kind in people})
@@ -87,7 +81,6 @@ def protect(
 def _hide_remainder(
     codes: Array, records: Array, hidden: Array, numbers: pd.DataFrame, minimum: pd.Series[int]
 ) -> None:
-    """Hides the smallest shown rows, in place, until the hidden rows together reach the minimum."""
     while hidden.any() and ((records > 0) & ~hidden).any():
         rest = numbers[(codes >= 0) & hidden[codes]].nunique()
         if (rest >= minimum).all():

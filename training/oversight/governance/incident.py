@@ -86,11 +86,7 @@ class Notice(TypedDict):
 
 
 def read_incident(path: Path) -> Incident:
-    """Reads an incident record, a TOML file in the format of `incident.toml` in this package.
-
-    Raises:
-        ValueError: if an item is missing or malformed, or a text may contain a telephone number.
-    """
+    """Reads an incident record, a TOML file in the format of `incident.toml` in this package."""
     incident = toml_as(Incident, path)
     for table, texts in {"handler": incident.handler, "en": incident.en, "zh": incident.zh}.items():
         for name in texts.__struct_fields__:
@@ -106,8 +102,6 @@ def drill(record: Path, out: Path) -> dict[str, Any]:
 
     Returns:
         The content of `incident.json`, with `notices`: the file names of the notices.
-    Raises:
-        ValueError: if the record is incomplete, or a folder is missing.
     """
     incident = read_incident(record)
     scope = affected(record.parent / folder for folder in incident.folders)
@@ -242,11 +236,7 @@ class Affected:
 
 
 def affected(folders: Iterable[Path]) -> Affected:
-    """Scans folders for data sets and keys.
-
-    Raises:
-        ValueError: if a folder is missing.
-    """
+    """Scans folders for data sets and keys."""
     scope, tokens = Affected(), set[str]()
     for folder in folders:
         if not folder.is_dir():
@@ -289,7 +279,6 @@ def _tokens(batch: pa.RecordBatch) -> Iterator[str]:
 
 
 def _key(path: Path) -> dict[str, str] | None:
-    """Returns the kind and id of the key in a file; None if the file is not a key. Never returns the secret."""
     if path.stat().st_size > 4096:
         return None
     try:

@@ -112,14 +112,6 @@ def read_report_data(folder: Path, verdicts: Path | None = None, bundle: Path | 
     """Reads the calls of a folder with its registers and complaints; missing files give empty tables.
 
     Expired calls are left out, unless the calls are simulated.
-
-    Args:
-        folder: declared for statistics. Registers are keyed files `register_NAME.parquet`, or the `NAME.jsonl` that
-            `callsieve ingest registers` writes.
-        verdicts: output of `callsieve score --out` for exactly these calls.
-        bundle: the model that gave the verdicts. If None, `ReportData.model` is the shipped one or unknown.
-    Raises:
-        ValueError: if a file is malformed, or the folder is declared for other purposes.
     """
     rules = read_retention() if require_purpose(folder, "statistics").limits else None
     calls = read_keyed(folder / "calls.parquet").sort_by("start")
@@ -209,9 +201,6 @@ def _scoring_model(path: Path, calls: pa.Table, bundle: Path | None) -> ScoringM
     """Returns the model of a bundle, by default the shipped one, if it gave the verdicts.
 
     The case of a call is a digest of the model's id, the parties and the start. Without a case the model is unknown.
-
-    Raises:
-        ValueError: if another model than that of `bundle` gave the verdicts.
     """
     if "case" not in pq.read_schema(path).names:
         return None
@@ -232,11 +221,7 @@ def _scoring_model(path: Path, calls: pa.Table, bundle: Path | None) -> ScoringM
 
 
 def _has_truth(bundle: Path) -> bool:
-    """Returns whether each table of calls of a model has a table of their truth, as only simulated calls have.
-
-    Raises:
-        OSError, ValueError: if the bundle has no valid provenance, or no public key of its signer, beside it.
-    """
+    """Returns whether each table of calls of a model has a table of their truth, as only simulated calls have."""
     build = verify_attestation(bundle, read_public_key(bundle.parent / SIGNER)).predicate["buildDefinition"]
     tables = [entry["name"].partition(" ")[0] for entry in build["resolvedDependencies"]]
     return bool(tables.count("truth") == tables.count("calls"))
@@ -349,12 +334,10 @@ def _differs(calls: pa.Table) -> Array:
 
 
 def _or(column: Column, other: str) -> Column:
-    """Returns the column with the label `other` in place of -1."""
     return Column(np.where(column.codes < 0, len(column.labels), column.codes), [*column.labels, other])
 
 
 def _register_words(register: pd.DataFrame, name: str, rows: Array) -> Column:
-    """Returns a column of the register row in effect for each call; -1 without a value. A flag is yes or no."""
     if name not in register:
         return Column(np.full(len(rows), -1), [])
     values = register[name].astype(object)
@@ -377,9 +360,6 @@ def _unlicensed(source: ReportData, joins: IndexJoins, rows: Mapping[str, Array]
     """Returns for each call the user of its number whose licence is missing or not in force, and which of both.
 
     The user is the holder of the number, or the agent of its campaign. Without a register of licences it is -1.
-
-    Args:
-        rows: the row in effect of each call in the registers of LICENSED; negative if there is none.
     """
     at = source.calls["start"].to_numpy()
     user, missing = (np.full(len(at), -1, dtype=np.int64) for _ in range(2))
@@ -399,13 +379,11 @@ def _unlicensed(source: ReportData, joins: IndexJoins, rows: Mapping[str, Array]
 
 
 def _outside(source: ReportData, joins: IndexJoins, trunk: Column) -> Column:
-    """Returns whether the caller's number is missing from the register of the call's trunk; -1 without a trunk."""
     rows = _rows(source, joins, "trunk_numbers", ("trunk", "caller"), ("trunk", "caller_block"))
     return Column(np.where(trunk.codes < 0, -1, (rows >= 0).astype(np.int64)), YES_NO)
 
 
 def _plain(register: pd.DataFrame) -> dict[str, list[Any]]:
-    """Returns a register as lists for `Registers`: None for missing values, moments in Unix ms."""
     columns = {
         str(name): column.dt.as_unit("ms").astype("int64") if name in MOMENTS else column
         for name, column in register.items()
@@ -419,6 +397,5 @@ def _plain(register: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def _rows(source: ReportData, joins: IndexJoins, index: str, *keys: tuple[str, ...]) -> Array:
-    """Returns for each call the index of the register row in effect; negative if there is none."""
     columns = [tuple(column_of(source.calls, name) for name in key) for key in keys]
     return joins.in_effect(index, source.calls["start"].to_numpy(), *columns)

@@ -66,9 +66,6 @@ def write_audit(
     """Enters the audit in the log, then writes one row a party to a new Parquet file.
 
     Returns: the number of rows by kind of party, the period, and the entry of the log.
-    Raises:
-        FileExistsError: if the file exists.
-        ValueError: if too few people agreed (`AccessControl.enter`); nothing is written.
     """
     if out.exists():
         raise FileExistsError(f"{out}: expected a new file; nothing is overwritten")

@@ -33,12 +33,7 @@ class Rectification(TypedDict):
 
 
 def order(log: PersonalLog, party: str, reason: str, days: int, calendar: WorkingDays) -> Rectification:
-    """Enters an order to a party with a deadline in working days from today.
-
-    Raises:
-        ValueError: if the party has an open order, a text may hold a telephone number, or the deadline reaches a year
-            that the calendar lacks.
-    """
+    """Enters an order to a party with a deadline in working days from today."""
     check_note(party, "PARTY")
     check_note(reason, "--reason")
     if _open_orders(log.log.folder, party):
@@ -49,11 +44,7 @@ def order(log: PersonalLog, party: str, reason: str, days: int, calendar: Workin
 
 
 def recheck(log: PersonalLog, party: str, outcome: Outcome, note: str) -> Rectification:
-    """Enters the result of a re-check; "remedied" closes the party's order, and any other outcome leaves it open.
-
-    Raises:
-        ValueError: if the party has no open order, or the note may hold a telephone number.
-    """
+    """Enters the result of a re-check; "remedied" closes the party's order, and any other outcome leaves it open."""
     check_note(note, "--note")
     if not _open_orders(log.log.folder, party):
         raise ValueError(f"{party}: has no open order; see callsieve govern rectification list")
@@ -65,7 +56,6 @@ def rectifications(log: Path, today: date | None = None) -> list[Rectification]:
     """Returns all orders of an audit log, in their order.
 
     Args:
-        log: folder of the log.
         today: the day on which an open order counts as overdue; by default today in China.
     """
     today = today or _today()

@@ -103,15 +103,8 @@ def write_report(
     """Writes the report of some days in `out`: `report.html`, `tables/` (CSV) and `cells.parquet`.
 
     Args:
-        data: folder of keyed calls, declared for statistics.
-        verdicts: output of `callsieve score --out` for these calls.
-        bundle: the model that gave the verdicts; needed only if it is not the shipped one.
         until: local date after the last day of the report; by default the last day of the calls.
         days: length of the period; the previous period has the same length.
-        least: minimum of distinct callees and callers in a shown cell.
-        past: file of the counts of earlier reports, which gets those of this one.
-    Raises:
-        ValueError: if there are no calls in the period, or every cell is below the minimum.
     """
     from .report_page import write_cells, write_page, write_tables
 
@@ -143,11 +136,7 @@ def write_report(
 
 
 def call_cells(source: ReportData, now: str, before: str, least: Mapping[str, int]) -> dict[Cell, Count]:
-    """Returns the cells of calls that may be shown; cells of `before` only if the records cover both periods.
-
-    Raises:
-        ValueError: if no call is in the period `now`.
-    """
+    """Returns the cells of calls that may be shown; cells of `before` only if the records cover both periods."""
     comparable = _covers(source, now, before)
     source = source.filter(within(source, now) | within(source, before))
     attributes = columns(source)
@@ -163,9 +152,6 @@ def _covers(source: ReportData, now: str, before: str) -> bool:
     """Returns whether the records cover both periods completely.
 
     A period that is only partly recorded has fewer calls: its comparison would show a change that did not happen.
-
-    Raises:
-        ValueError: if no call is in the period `now`.
     """
     day = source.calls["day"].to_numpy()
     if not within(source, now).any():
@@ -198,7 +184,6 @@ def _split(row: Column, part: Column, period: str, table: str, split: str) -> Pa
 
 
 def _commonest(row: Column, part: Column, period: str, table: str, split: str) -> Partition:
-    """Returns the split of each row into its commonest part and all others: one rare part would hide a whole split."""
     inside = (row.codes >= 0) & (part.codes >= 0)
     size = len(part.labels)
     counts = np.bincount(row.codes[inside] * size + part.codes[inside], minlength=len(row.labels) * size)
@@ -214,7 +199,6 @@ def _commonest(row: Column, part: Column, period: str, table: str, split: str) -
 
 
 def _largest(column: Column, inside: Array) -> Column:
-    """Returns the column reduced to the calls of the period and to its largest rows."""
     codes = np.where(inside, column.codes, -1)
     count = np.bincount(codes[codes >= 0], minlength=len(column.labels))
     rows = [int(i) for i in np.argsort(-count, kind="stable")[:MAX_ROWS] if count[i]]
@@ -224,7 +208,6 @@ def _largest(column: Column, inside: Array) -> Column:
 
 
 def _bulk(source: ReportData, attributes: Mapping[str, Column], inside: Array) -> Column:
-    """Returns the number block of each call by an unregistered bulk caller."""
     caller, callee = (dictionary(source.calls, name).codes for name in ("caller", "callee"))
     unregistered = inside & (attributes["registered"].codes == 1)
     pairs = np.unique(np.stack([caller[unregistered], callee[unregistered]]), axis=1)
@@ -234,7 +217,6 @@ def _bulk(source: ReportData, attributes: Mapping[str, Column], inside: Array) -
 
 
 def _victims(source: ReportData, inside: Array, last: int) -> Column:
-    """Returns for each call the group of its caller: callers with complaints that share callees."""
     caller, callee = dictionary(source.calls, "caller"), dictionary(source.calls, "callee")
     moment = pd.Timestamp(EPOCH + timedelta(days=last), tz="UTC")
     complained_of = set(source.complaints["number"][source.complaints["known_at"] <= moment])
@@ -296,8 +278,6 @@ def periods(source: ReportData, until: str | None, days: int) -> tuple[str, str]
     Args:
         until: local date after the last day; by default the day of the last call, because its records are often
             incomplete.
-    Raises:
-        ValueError: if there are no calls, or the day is malformed.
     """
     if until is not None:
         last = (parse_day(until, "--until") - EPOCH).days
@@ -379,12 +359,6 @@ def compare(tables: Tables, names: Mapping[str, str], now: str, before: str, pat
     """Fills the rows of a report with the counts of earlier reports, in place; then adds its counts to the file.
 
     A count of the period before that the calls themselves give is not replaced.
-
-    Args:
-        names: names of operators by token.
-        path: Parquet file; a new one if it does not exist.
-    Raises:
-        ValueError: if the file is no file of counts.
     """
     counts, earlier = _read(path), year_before(now)
     own: _Counts = {}

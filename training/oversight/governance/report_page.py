@@ -102,11 +102,7 @@ def write_page(figures: ReportFigures, path: Path) -> None:
 
 
 def page(figures: ReportFigures) -> str:
-    """Returns the page as HTML.
-
-    Args:
-        figures: the result of `report.write_report`.
-    """
+    """Returns the page as HTML."""
     pages = environment(__package__)
     names = figures["names"]
     pages.filters |= {"named": partial(named, names=names), "part": part, "change": change, "days": days}
@@ -199,7 +195,6 @@ def _calls(rows: Sequence[ReportRow], names: Mapping[str, str], narrow: bool) ->
 
 
 def _mix(rows: Sequence[ReportRow], names: Mapping[str, str], narrow: bool) -> Figure:
-    """Draws stacked bars of the share of each action other than "pass"."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     left = [0.0] * len(rows)
     for word in ("label", "screen", "block"):
@@ -215,7 +210,6 @@ def _mix(rows: Sequence[ReportRow], names: Mapping[str, str], narrow: bool) -> F
 
 
 def _accepted(rows: Sequence[ReportRow], narrow: bool) -> Figure:
-    """Draws stacked bars of the people who accept calls of each category and of those who do not."""
     figure, ax = blank(narrow, 1.2 + 0.3 * len(rows))
     yes = [row["splits"]["accepts"].get("yes", 0) for row in rows]
     no = [row["splits"]["accepts"].get("no", 0) for row in rows]

@@ -42,12 +42,7 @@ def choose(
     """Returns the tokens of numbers that may be shared.
 
     Args:
-        verdicts: output of `callsieve score --out`.
-        findings: columns `number`, `nuisance`, `known_at`; the last finding of a number is used.
-        excluded: tokens that are never shared.
         until: verdicts and findings after this moment are ignored; by default now.
-    Raises:
-        ValueError: if a file is malformed.
     """
     moment = pd.Timestamp(until or datetime.now(UTC))
     certified = set() if verdicts is None else _certified(verdicts, moment)
@@ -60,11 +55,7 @@ def choose(
 
 
 def only(numbers: Iterable[str], chosen: Collection[str], store: Key, sharing: Key) -> Iterator[str]:
-    """Yields the numbers whose store token was chosen, unchanged.
-
-    Raises:
-        ValueError: if the keys share a secret, or their purposes are not records and sharing.
-    """
+    """Yields the numbers whose store token was chosen, unchanged."""
     if (store.purpose, sharing.purpose) != ("records", "sharing") or store.secret == sharing.secret:
         raise ValueError("keys: expected a store key for records and a sharing key with another secret")
     today = datetime.now(UTC).date()
@@ -74,11 +65,7 @@ def only(numbers: Iterable[str], chosen: Collection[str], store: Key, sharing: K
 
 
 def read_excluded(path: Path | None) -> frozenset[str]:
-    """Reads tokens to exclude: a text file with one token a line, or a folder's `exclusions.parquet` (column `number`).
-
-    Raises:
-        ValueError: if a line is not a token. The message omits the line, because it may be a number.
-    """
+    """Reads tokens to exclude: a file with one token a line, or a folder's `exclusions.parquet` (column `number`)."""
     if path is not None and path.suffix == ".parquet":
         return frozenset(map(str, _frame(path, ["number"])["number"]))
     lines = [] if path is None else path.read_text(encoding="utf-8").split()

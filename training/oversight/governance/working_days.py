@@ -61,9 +61,6 @@ class WorkingDays:
     def due(self, begin: date, days: int) -> date:
         """Returns the last day of a period of working days; the first one is the next working day after `begin`.
 
-        Raises:
-            ValueError: if the period reaches a year without a notice.
-
         >>> read_working_days().due(date(2026, 9, 30), 3)
         datetime.date(2026, 10, 10)
         """
@@ -80,13 +77,7 @@ class WorkingDays:
 
 
 def read_working_days(more: Path | None = None) -> WorkingDays:
-    """Returns the working days of the shipped notices and of another file of the same form.
-
-    Args:
-        more: file with notices of later years; a notice of a shipped year replaces the shipped one.
-    Raises:
-        ValueError: if the file is malformed.
-    """
+    """Returns the working days of the shipped notices and of another file of the same form."""
     shipped = toml_as(_Notices, files(__package__).joinpath(FILE)).notice
     notices = {notice.year: notice for notice in (*shipped, *(toml_as(_Notices, more).notice if more else ()))}
     return WorkingDays(

@@ -23,13 +23,7 @@ KIND = "callsieve approval"
 
 
 def statement(run: RunPayload, gates_sha256: str, moves: int) -> Statement:
-    """Returns the statement that approves a model, judged by these gates, as the next champion.
-
-    Args:
-        run: payload of the run's entry in the audit log.
-        gates_sha256: hash of the gates file.
-        moves: promotions and rollbacks so far. It makes an approval valid for one promotion only.
-    """
+    """Returns the statement that approves a model, judged by these gates, as the next champion."""
     return {
         "kind": KIND,
         "run": run["run"],
@@ -41,11 +35,7 @@ def statement(run: RunPayload, gates_sha256: str, moves: int) -> Statement:
 
 
 def approve(statement: Statement, key: Ed25519PrivateKey, path: Path) -> str:
-    """Signs a statement into a new file; returns the id of the key.
-
-    Raises:
-        FileExistsError: if the file exists.
-    """
+    """Signs a statement into a new file; returns the id of the key."""
     dated = {**statement, "at": utc_text()}
     line = sign(encode(dated), key).decode().strip()
     write_new(path, encode({"statement": dated, "signature": line}))
@@ -55,16 +45,7 @@ def approve(statement: Statement, key: Ed25519PrivateKey, path: Path) -> str:
 def check(
     paths: Sequence[Path], expected: Statement, gates: Gates, needed: int, signers: Collection[str]
 ) -> list[Approval]:
-    """Returns the approvals of these files, if enough different persons signed them.
-
-    Args:
-        expected: fields that each statement must have, with their values.
-        gates: name the persons who may approve, with their keys.
-        needed: minimum of approvals.
-        signers: ids of the keys that signed the bundle and the log; they cannot approve their own work.
-    Raises:
-        ValueError: in one line with the file and the broken rule.
-    """
+    """Returns the approvals of these files, if enough different persons signed them."""
     files = [(str(path), _file(path)) for path in paths]
     faults, approvals = examined(files, expected, gates, needed, signers)
     if faults:
@@ -79,12 +60,7 @@ def examined(
     needed: int,
     signers: Collection[str],
 ) -> tuple[list[str], list[Approval]]:
-    """Returns every broken rule of approvals in words, and the approvals that count.
-
-    Args:
-        files: name and content of each approval: `statement` and `signature`.
-        expected: as for `check`, like the other arguments.
-    """
+    """Returns every broken rule of approvals in words, and the approvals that count."""
     faults: list[str] = []
     approvals: dict[str, Approval] = {}
     for where, value in files:

@@ -62,11 +62,7 @@ class SignedLog:
 
     @classmethod
     def of(cls, folder: Path, signing_key: Path) -> SignedLog:
-        """Returns the log of a folder with the key of a file.
-
-        Raises:
-            ValueError: if the file has no key, or other users may read it.
-        """
+        """Returns the log of a folder with the key of a file."""
         return cls(folder, read_signing_key(signing_key))
 
     def append(self, kind: str, payload: Mapping[str, Any]) -> int:
@@ -81,11 +77,7 @@ def log_id(folder: Path) -> str:
 
 
 def append(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519PrivateKey) -> int:
-    """Adds an entry and signs the new head; returns the entry's index. The first entry creates the folder.
-
-    Raises:
-        ValueError: if the log is cut short, changed at its end, or signed by another key; nothing is added.
-    """
+    """Adds an entry and signs the new head; returns the entry's index. The first entry creates the folder."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     (folder / PAYLOADS).mkdir(parents=True, exist_ok=True)
@@ -106,9 +98,6 @@ def erase(folder: Path, index: int, why: str, key: Ed25519PrivateKey) -> int:
     """Deletes an entry's payload and records the erasure; returns the index of the new entry.
 
     The erasure of an access keeps its act, its rows and its tickets, without a name: limits and used tickets stay.
-
-    Raises:
-        ValueError: if the entry has no payload, or is of a kind that must stay, such as a look at test data.
     """
     require(folder)
     with locked(folder, LOCK):
@@ -124,11 +113,7 @@ def erase(folder: Path, index: int, why: str, key: Ed25519PrivateKey) -> int:
 
 
 def read(folder: Path) -> list[Entry]:
-    """Reads the entries of a log and checks only their form.
-
-    Raises:
-        ValueError: in one line, if there is no log or a line is malformed.
-    """
+    """Reads the entries of a log and checks only their form."""
     require(folder)
     return [read_line(line, f"{folder / LOG}: line {n}") for n, line in enumerate(log_lines(folder)[0], 1)]
 
@@ -159,21 +144,13 @@ def read_head(path: Path) -> Head:
 
 
 def read_payload(folder: Path, entry: Entry) -> Payload | None:
-    """Reads the payload of an entry; None if its file does not exist.
-
-    Raises:
-        ValueError: if the payload differs from the entry's commitment.
-    """
+    """Reads the payload of an entry; None if its file does not exist."""
     content = _content(folder, entry)
     return None if content is None else content.payload
 
 
 def read_actor(folder: Path, entry: Entry) -> dict[str, str]:
-    """Reads who wrote an entry: `user` and `key`; empty if the payload is erased.
-
-    Raises:
-        ValueError: if payload or actor differ from the entry's commitment.
-    """
+    """Reads who wrote an entry: `user` and `key`; empty if the payload is erased."""
     content = _content(folder, entry)
     return {} if content is None else content.actor
 
@@ -187,7 +164,6 @@ class _Content(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _content(folder: Path, entry: Entry) -> _Content | None:
-    """Returns payload and actor of an entry; None if the file does not exist."""
     path = payload_path(folder, entry.index)
     if not path.exists():
         return None
@@ -235,7 +211,6 @@ def accesses(folder: Path) -> Iterator[tuple[Entry, Payload]]:
 
 
 def _staying(access: Payload) -> dict[str, Any]:
-    """Returns the part of an access that its erasure keeps: it names no person."""
     stays = {name: access[name] for name in ("act", "count", "source") if name in access}
     tickets = [{name: ticket[name] for name in ("signature", "key")} for ticket in access.get("tickets", ())]
     return {"stays": {**stays, "tickets": tickets, **({"refused": "erased"} if "refused" in access else {})}}
@@ -285,11 +260,7 @@ def _add(folder: Path, kind: str, payload: Mapping[str, Any], key: Ed25519Privat
 
 
 def _sound(folder: Path, key: Ed25519PrivateKey) -> list[Entry]:
-    """Returns the entries of a log.
-
-    Raises:
-        ValueError: if the log is cut short, changed at its end, or signed by another key.
-    """
+    """Returns the entries of a log."""
     trusted = read_public_key(folder / PUBLIC_KEY)
     if key_id(trusted) != key_id(key.public_key()):
         raise ValueError(f"{folder}: the log is signed by key {key_id(trusted)}, got {key_id(key.public_key())}")
@@ -308,13 +279,11 @@ def _sound(folder: Path, key: Ed25519PrivateKey) -> list[Entry]:
 
 
 def _clear(folder: Path) -> None:
-    """Deletes partial files that a crash left; the lock excludes other writers."""
     for part in (*folder.glob(".*.json.*"), *folder.glob(f".{PUBLIC_KEY}.*"), *(folder / PAYLOADS).glob(".*.json.*")):
         part.unlink()
 
 
 def _append_line(path: Path, line: bytes) -> None:
-    """Adds a line and waits until it is on the disk; removes an incomplete last line that a crash left."""
     with path.open("ab") as file:
         end = path.read_bytes().rfind(b"\n") + 1
         file.truncate(end)
@@ -352,5 +321,4 @@ def user() -> str:
 
 
 def _moment(before: Sequence[Entry]) -> str:
-    """Returns the present moment, or that of the newest entry if the clock was set back since then."""
     return max(utc_text(), before[-1].at) if before else utc_text()

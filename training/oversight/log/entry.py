@@ -56,11 +56,7 @@ class Entry(Body, frozen=True):
 
 
 def read_line(line: bytes, where: str) -> Entry:
-    """Parses one line, which must have the byte form in which it was written.
-
-    Raises:
-        ValueError: in one line that begins with `where`.
-    """
+    """Parses one line, which must have the byte form in which it was written."""
     entry = json_as(Entry, line, where)
     if entry_line(entry) != line + b"\n":
         raise ValueError(f"{where}: must have the form in which it was written")

@@ -36,11 +36,7 @@ class PersonalLog:
     person: str
 
     def append(self, kind: str, act: Mapping[str, Any]) -> int:
-        """Adds an act of the person as an entry; returns its index.
-
-        Raises:
-            ValueError: if the person is no name in one line, or may hold a telephone number.
-        """
+        """Adds an act of the person as an entry; returns its index."""
         check_person(self.person)
         return self.log.append(kind, {"person": self.person, **act})
 
@@ -61,11 +57,7 @@ def folder_log(folder: Path, signing_key: Path | None, log: Path | None = None) 
     """Returns the log of a folder; a log without entries gets a new key in the user's key folder.
 
     Args:
-        folder: of the data.
         signing_key: file of the key; by default the one in the user's key folder.
-        log: folder of the log, instead of `audit` in the folder.
-    Raises:
-        ValueError: if the key is missing, other users may read it, or no key can be made.
     """
     place = log_folder(folder, log)
     if signing_key is None and not has_log(place) and not key_path(place.parent, place).exists():

@@ -182,11 +182,7 @@ def read_gates(path: Path | None) -> Gates:
 
 
 def sign_gates(path: Path, key: Ed25519PrivateKey) -> Path:
-    """Signs a gates file as its owner; returns the path of the signature, which is replaced if it exists.
-
-    Raises:
-        ValueError: if the file is malformed, or names another owner.
-    """
+    """Signs a gates file as its owner; returns the path of the signature, which is replaced if it exists."""
     data, signature = path.read_bytes(), path.with_name(path.name + SIGNATURE)
     line = sign(data, key)
     if parse_gates(data, str(path), line.decode().strip()).owner is None:
@@ -196,15 +192,7 @@ def sign_gates(path: Path, key: Ed25519PrivateKey) -> Path:
 
 
 def logged_gates(entries: Mapping[int, GatesPayload], reference: GateEntry, before: int) -> Gates:
-    """Returns the gates of a run from the audit log.
-
-    Args:
-        entries: payloads of all entries of gates, by index.
-        reference: `gates` of the run's payload.
-        before: index of the run's entry.
-    Raises:
-        ValueError: unless that entry precedes the run's and has gates with that hash.
-    """
+    """Returns the gates of a run from the audit log."""
     payload = entries.get(reference["entry"])
     if payload is None or reference["entry"] >= before:
         what = gettext(
@@ -219,13 +207,7 @@ def logged_gates(entries: Mapping[int, GatesPayload], reference: GateEntry, befo
 
 
 def parse_gates(data: bytes, where: str, signature: str = "") -> Gates:
-    """Parses a gates file.
-
-    Args:
-        signature: line with the owner's signature; required if the file names an owner.
-    Raises:
-        ValueError: in one line with the field and the broken rule.
-    """
+    """Parses a gates file."""
     file = as_kind(parse_toml(data, where), _File, where)
     try:
         return Gates(
@@ -261,7 +243,6 @@ def condition(gate: GateResult) -> str:
 
 
 def _persons(table: Mapping[str, str | tuple[str, ...]]) -> dict[str, tuple[Ed25519PublicKey, ...]]:
-    """Returns the keys of each person; a person may have several, and counts once."""
     persons = {}
     for name, words in table.items():
         _require_plain(name)
@@ -276,7 +257,6 @@ def _persons(table: Mapping[str, str | tuple[str, ...]]) -> dict[str, tuple[Ed25
 
 
 def _require_plain(name: str) -> None:
-    """Raises a ValueError for a name with letters that look like others, such as Cyrillic ones among Latin ones."""
     odd = [c for c in name if c.isalnum() and not unicodedata.name(c, "").startswith(_SCRIPTS)]
     if odd:
         raise ValueError(
@@ -285,7 +265,6 @@ def _require_plain(name: str) -> None:
 
 
 def _folded(name: str) -> str:
-    """Returns a name without case, accents and spaces."""
     plain = unicodedata.normalize("NFKD", name).casefold()
     return "".join(c for c in plain if c.isalnum())
 

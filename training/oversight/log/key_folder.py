@@ -35,11 +35,7 @@ def key_folder() -> Path:
 
 
 def new_key() -> Ed25519PrivateKey:
-    """Makes a key in the user's key folder, which only the user can read, and returns it.
-
-    Raises:
-        ValueError: if the folder cannot be written to.
-    """
+    """Makes a key in the user's key folder, which only the user can read, and returns it."""
     folder = key_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,9 +52,6 @@ def new_key() -> Ed25519PrivateKey:
 def key_path(run: Path, log: Path) -> Path:
     """Returns the path of the private key of a log: in the user's key folder, or beside the run of an earlier version.
 
-    Args:
-        run: folder of a run, with its signer's public key.
-        log: folder of the audit log. A log without a key is signed by the key of the run.
     Returns:
         A path that may not exist.
     """
@@ -71,11 +64,7 @@ def key_path(run: Path, log: Path) -> Path:
 
 
 def log_signing_key(run: Path, log: Path, path: Path | None) -> Ed25519PrivateKey:
-    """Reads the key that signs the log of a run: that of `path`, or the one of `key_path`.
-
-    Raises:
-        ValueError: if there is no such key, or other users may read it.
-    """
+    """Reads the key that signs the log of a run: that of `path`, or the one of `key_path`."""
     private = path or key_path(run, log)
     if not private.exists():
         raise ValueError(f"{private}: no key that signs {log}; expected --signing-key FILE")

@@ -67,9 +67,6 @@ class Fold:
 
         >>> Fold.parse("aa 0..10")
         Fold(data='aa', begin=0, end=10)
-
-        Raises:
-            ValueError: if the text does not name a fold.
         """
         data, _, period = text.partition(" ")
         begin, _, end = period.partition("..")
@@ -103,11 +100,7 @@ class Ledger:
         """Records a look at the calls of a period, and counts the uses of these calls.
 
         Args:
-            data: fingerprint of the whole data, also if only a part is evaluated.
-            span: begin and end of the period.
-            by: the command that evaluates.
             folder: of the calls, whose registry gets the look; None if the calls are not in a folder that stays.
-            round_: the round of an adaptation that looks.
         """
         fold = Fold.of(data, span)
         payload: TouchPayload = {"fold": str(fold), "gates": self.gates.sha256, "by": by}
@@ -137,14 +130,7 @@ class Ledger:
 
 
 def ledger_beside(bundle: Path, audit: Path | None, signing_key: Path | None) -> Ledger | None:
-    """Returns the ledger in the folder of a bundle's run; None if its log or its key is missing.
-
-    Args:
-        audit: folder of the log, instead of the one beside the bundle.
-        signing_key: file of the key, instead of the one in the user's key folder.
-    Raises:
-        ValueError: if one of the two is given, and the other is missing.
-    """
+    """Returns the ledger in the folder of a bundle's run; None if its log or its key is missing."""
     log = log_folder(bundle.parent, audit)
     key = signing_key or key_path(bundle.parent, log)
     missing = [
@@ -159,18 +145,7 @@ def ledger_beside(bundle: Path, audit: Path | None, signing_key: Path | None) ->
 def count_look(
     ledger: Ledger | None, card: BundleMetadata, data: str, span: Span, by: str, folder: Path | None
 ) -> Look:
-    """Counts a look at calls that judge a finished model; call it before they are scored.
-
-    Args:
-        ledger: from `ledger_beside`.
-        card: metadata of the model's bundle.
-        data: fingerprint of the whole data.
-        span: begin and end of the period.
-        by: the command that evaluates.
-        folder: of the calls.
-    Raises:
-        ValueError: if the model was certified on these calls, and there is no ledger to count the look in.
-    """
+    """Counts a look at calls that judge a finished model; call it before they are scored."""
     if ledger is not None:
         return ledger.touch(data, span, by, folder)
     if certified_on(card, data, span):
@@ -245,16 +220,11 @@ def _is_recognised(folder: Path) -> bool:
 
 
 def _write_look(folder: Path, look: RegisteredLook) -> bool:
-    """Adds a look to the registry in a folder; returns False if the folder cannot be written to."""
     with open_registry(folder / FILE, RegisteredLook) as registry:
         registry.add(look)
         return registry.file is not None
 
 
 def registered_looks(folder: Path) -> list[RegisteredLook]:
-    """Returns the looks in the registry of a folder of calls, in order; none without a registry.
-
-    Raises:
-        ValueError: in one line, if a line is malformed.
-    """
+    """Returns the looks in the registry of a folder of calls, in order; none without a registry."""
     return registered(folder / FILE, RegisteredLook)

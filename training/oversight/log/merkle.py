@@ -50,11 +50,7 @@ def root(leaves: Sequence[bytes]) -> bytes:
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Returns the hashes that lead from a leaf to the root, nearest first.
-
-    Raises:
-        ValueError: if the index is out of range.
-    """
+    """Returns the hashes that lead from a leaf to the root, nearest first."""
     _within("index", index, 0, len(leaves) - 1)
     if len(leaves) == 1:
         return []
@@ -83,11 +79,7 @@ def includes(leaf: bytes, index: int, size: int, proof: Sequence[bytes], tree_ro
 
 
 def consistency_proof(leaves: Sequence[bytes], size: int) -> list[bytes]:
-    """Returns the hashes that prove that the tree over all leaves extends the tree over the first `size`.
-
-    Raises:
-        ValueError: unless `size` lies in 1..len(leaves).
-    """
+    """Returns the hashes that prove that the tree over all leaves extends the tree over the first `size`."""
     _within("size", size, 1, len(leaves))
     return _subproof(leaves, size, complete=True)
 
@@ -129,7 +121,6 @@ def _subproof(leaves: Sequence[bytes], size: int, *, complete: bool) -> list[byt
 
 
 def _half(count: int) -> int:
-    """Returns the largest power of two below `count`."""
     return int(1 << ((count - 1).bit_length() - 1))
 
 

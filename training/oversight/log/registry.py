@@ -42,11 +42,7 @@ class Registry(Generic[R]):
 
 @contextmanager
 def open_registry(path: Path | None, kind: type[R]) -> Iterator[Registry[R]]:
-    """Locks and reads a registry for the block; an empty one without a path.
-
-    Raises:
-        ValueError: in one line, if a line is malformed.
-    """
+    """Locks and reads a registry for the block; an empty one without a path."""
     if path is None:
         yield Registry([])
         return
@@ -68,10 +64,6 @@ def open_registry(path: Path | None, kind: type[R]) -> Iterator[Registry[R]]:
 
 
 def registered(path: Path, kind: type[R]) -> list[R]:
-    """Returns the rows of a registry, in order; none without a file.
-
-    Raises:
-        ValueError: in one line, if a line is malformed.
-    """
+    """Returns the rows of a registry, in order; none without a file."""
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
     return [json_as(kind, line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]

@@ -71,10 +71,6 @@ def uses(looks: Iterable[Round | None]) -> list[list[Round | None]]:
 
 
 def preceding(looks: Iterable[Round | None], now: Round) -> Round | None:
-    """Returns the round that a new one continues; None if it begins an adaptation.
-
-    Args:
-        looks: earlier looks in their order.
-    """
+    """Returns the round that a new one continues; None if it begins an adaptation."""
     group = next(group for group in uses([*looks, now]) if group[-1] is now)
     return group[-2] if len(group) > 1 else None

@@ -45,11 +45,7 @@ def default_store(folder: Path) -> str:
 
 
 def recorded_store(folder: Path) -> str:
-    """Returns the URI of the SQLite store that a run was recorded in; "" if its folder has none and names none.
-
-    Raises:
-        ValueError: in one line, if the file with the store's place cannot be read.
-    """
+    """Returns the URI of the SQLite store that a run was recorded in; "" if its folder has none and names none."""
     path = folder / RECORDED
     if path.exists():
         try:

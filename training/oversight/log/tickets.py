@@ -79,12 +79,7 @@ def tokens_hash(tokens: Sequence[str]) -> str:
 
 
 def sign_ticket(act: Act, key: Ed25519PrivateKey, path: Path, days: float = 7.0) -> str:
-    """Signs agreement to an act into a new file, valid for some days; returns the id of the key.
-
-    Raises:
-        FileExistsError: if the file exists.
-        ValueError: if this kind of act needs no ticket.
-    """
+    """Signs agreement to an act into a new file, valid for some days; returns the id of the key."""
     if act.act not in NEEDED:
         raise ValueError(f"act must be one of {', '.join(NEEDED)}, got {act.act!r}")
     until = utc_text(now_ms() + days * DAY)
@@ -100,14 +95,7 @@ class AccessControl:
     tickets: Sequence[Path] = ()
 
     def enter(self, act: Act, source: str = "") -> int:
-        """Enters an act in the log before it happens, if enough people agreed to it; returns the index of the entry.
-
-        Args:
-            source: folder of the rows; empty if they have no common folder.
-        Raises:
-            ValueError: in one line, if there are too few tickets, or a ticket is for another act, used or expired. The
-                log records the refusal.
-        """
+        """Enters an act in the log before it happens, if enough people agreed to it; returns the index of the entry."""
         self.log.folder.mkdir(parents=True, exist_ok=True)
         # Concurrent requests must not use one ticket twice, or each stay below the daily limit.
         path = Path(source, ACCESSES) if source else None
@@ -121,11 +109,7 @@ class AccessControl:
         return entry
 
     def _agreed(self, act: Act, registered: Sequence[RegisteredAccess]) -> list[Approval]:
-        """Checks the tickets of an act and returns them for the log.
-
-        Args:
-            registered: accesses in the registry beside the calls, of all logs.
-        """
+        """Checks the tickets of an act and returns them for the log."""
         log, tickets = self.log.folder, self.tickets
         own = log_id(log) if has_log(log) else ""
         others = [access for access in registered if access.log != own]
@@ -167,11 +151,7 @@ def refusals_entered(log: SignedLog, act: Act) -> Iterator[None]:
 
 
 def _exported_lately(log: Path, others: Sequence[RegisteredAccess]) -> int:
-    """Returns the rows that all persons exported without a ticket in the last day: small exports add up.
-
-    Args:
-        others: accesses of other logs to the same calls.
-    """
+    """Returns the rows that all persons exported without a ticket in the last day: small exports add up."""
     since = utc_text(now_ms() - DAY)
     entries = accesses(log) if has_log(log) else ()
     acts = [payload for entry, payload in entries if entry.at >= since and "refused" not in payload]
@@ -180,20 +160,12 @@ def _exported_lately(log: Path, others: Sequence[RegisteredAccess]) -> int:
 
 
 def write_act(act: Act, path: Path) -> None:
-    """Writes an act to a new file, for people who are asked to agree.
-
-    Raises:
-        FileExistsError: if the file exists.
-    """
+    """Writes an act to a new file, for people who are asked to agree."""
     write_new(path, encode(_fields(act)))
 
 
 def read_act(path: Path) -> Act:
-    """Reads a file of `write_act`.
-
-    Raises:
-        ValueError: in one line, if the file is malformed.
-    """
+    """Reads a file of `write_act`."""
     act = json_as(Act, path.read_bytes(), str(path))
     for name, value in _fields(act).items():
         check_texts(value, f"{path}: {name}")
@@ -205,5 +177,4 @@ def _statement(act: Act) -> Statement:
 
 
 def _fields(act: Act) -> dict[str, str | int]:
-    """Returns the fields of an act, without `log` if it may enter any log."""
     return {name: value for name, value in structs.asdict(act).items() if name != "log" or value}

@@ -49,11 +49,7 @@ def due(url: str, moment: int) -> dict[str, int]:
 
 
 def erase_expired(url: str, moment: int, waiting: int) -> Expired:
-    """Erases the rows of a case store that expired before a moment (Unix ms).
-
-    Args:
-        waiting: number of expired cases whose open appeal waits for a decision, for the summary.
-    """
+    """Erases the rows of a case store that expired before a moment (Unix ms)."""
     with closing(CaseStore(url)) as case_store:
         counts = erasure.erase_before(case_store, moment)
     return {
@@ -68,9 +64,6 @@ def rekey(url: str, state: Path | None, keys: Rekeying) -> dict[str, int]:
     """Rekeys a case store in one transaction; returns the number of changed tokens by column.
 
     The generation of the store increases, so that scorers read the cleared callers again.
-
-    Args:
-        state: live state of a scorer; its verdicts are imported before its files change.
     """
     counts = {}
     with closing(CaseStore(url)) as case_store:

@@ -72,13 +72,7 @@ def delete_everywhere(
     """Deletes a person's rows in all places, and enters plan and result in the log, without the person.
 
     Args:
-        places: `data` is required.
-        why: reason of the deletion, for the log.
         now: Unix ms.
-    Raises:
-        ValueError: if a place is missing or malformed, a table has no rule, or the key is of another epoch than the
-            calls: nothing has changed. Also if another process changes a file meanwhile, or a scorer does not forget
-            in time: then another run finishes the deletion.
     """
     data, step_progress = places.data, places.steps(progress)
     if data is None:
@@ -123,8 +117,6 @@ def _interrupted(log: Path, token: str, places: Places) -> tuple[int | None, Pay
 
     Returns:
         None and an empty payload if there is none.
-    Raises:
-        ValueError: if that deletion included a place that `places` lacks.
     """
     names = _names(places)
     for index, payload in open_intents(log, KIND):
@@ -142,12 +134,10 @@ def _interrupted(log: Path, token: str, places: Places) -> tuple[int | None, Pay
 
 
 def _mark(token: str, salt: str) -> dict[str, str]:
-    """Returns the salted hash by which a later run recognises the person of a plan; only the token gives it."""
     return {"salt": salt, "hash": hmac.new(bytes.fromhex(salt), token.encode(), hashlib.sha256).hexdigest()}
 
 
 def _names(places: Places) -> dict[str, list[str]]:
-    """Returns the places by the option that names them; a case store without its URL, which can have a password."""
 
     def resolved(paths: Sequence[Path]) -> list[str]:
         return [str(path.resolve()) for path in paths]
@@ -164,7 +154,6 @@ def _names(places: Places) -> dict[str, list[str]]:
 def _plan(
     person: Person, places: Places, now: int, step_progress: Mapping[str, Progress]
 ) -> Iterator[Erasure[Deleted]]:
-    """Plans the files that new versions replace."""
     rules, token = places.rules, person.token
     if places.data is not None:
         yield from tables.plan_deletion(places.data, token, rules, now, step_progress["tables"])
@@ -175,7 +164,6 @@ def _plan(
 
 
 def _plan_in_place(token: str, places: Places, now: int) -> dict[str, Deleted]:
-    """Counts the rows in places whose rows are erased in place: the case store and the journals of scorers."""
     files: dict[str, Deleted] = {}
     if places.store is not None:
         from . import case_store
@@ -207,12 +195,7 @@ def _delete_in_place(
 def _total(
     files: Mapping[str, Deleted], earlier: Mapping[str, Deleted], plan: Mapping[str, Deleted]
 ) -> dict[str, Deleted]:
-    """Adds to the summaries what an interrupted deletion has done: the rows of its plan that are no longer there.
-
-    Args:
-        earlier: plan of the interrupted deletion, by file; empty without one.
-        plan: plan of this deletion, by file.
-    """
+    """Adds to the summaries what an interrupted deletion has done: the rows of its plan that are no longer there."""
     total = {**earlier, **files}
     for name in earlier.keys() & files.keys():
         before, now = earlier[name], files[name]
@@ -226,7 +209,6 @@ def _total(
 
 
 def _remove_partial_files(places: Places) -> None:
-    """Removes what killed writers left beside the files: it can name the person."""
     for folder, pattern in ((places.data, "*.parquet"), *((folder, "*.jsonl") for folder in places.registers)):
         if folder is not None:
             remove_partial_files(folder, pattern)
@@ -237,12 +219,7 @@ def _remove_partial_files(places: Places) -> None:
 def remaining_rows(
     files: Mapping[str, Deleted], cleared: Mapping[str, int], rules: Retention, now: int
 ) -> list[Remaining]:
-    """Returns each place where the person's token remains. A deletion after the day of a row removes it, too.
-
-    Args:
-        files: summaries of the deletion by file; `newest` is the last call of the remaining evidence.
-        cleared: expiry by place, from `service_state.clearances`.
-    """
+    """Returns each place where the person's token remains. A deletion after the day of a row removes it, too."""
     forever = now + rules.of("exclusions").ceiling
     rows = [_remaining(EXCLUSIONS, 1, "so that later trainings exclude this number", forever)]
     for name, summary in files.items():

@@ -39,14 +39,7 @@ _IDENTITY = ("start", "caller", "callee")
 
 
 def calls_between(folder: Path, first: str, last: str, progress: Progress = silent, table: str = "calls") -> pa.Table:
-    """Returns the unexpired keyed calls of a folder between two UTC days, both included.
-
-    Args:
-        table: "calls", or "held" for the calls held for tracing.
-
-    Raises:
-        ValueError: if the folder is not declared for export, or a day is malformed.
-    """
+    """Returns the unexpired keyed calls of a folder between two UTC days, both included."""
     unexpired = expiry_filter(require_purpose(folder, "export"), folder)
     progress("read", 0.0)
     calls = unexpired(read_keyed(folder / f"{table}.parquet"), table)
@@ -74,10 +67,6 @@ def export_calls(
     """Enters an export in the log, then writes the calls to a new file; returns the index of the entry.
 
     The file has called numbers under the key of `callees`.
-
-    Raises:
-        FileExistsError: if the file exists.
-        ValueError: if too few people agreed (`AccessControl.enter`); nothing is written.
     """
     if out.exists():
         raise FileExistsError(f"{out}: expected a new file; nothing is overwritten")
@@ -87,11 +76,7 @@ def export_calls(
 
 
 def reidentify_act(tokens: Sequence[str], purpose: str, person: str, log: Path) -> Act:
-    """Returns the act of re-identifying these tokens, which may enter this audit log alone.
-
-    Raises:
-        ValueError: if there are no tokens, or one is malformed.
-    """
+    """Returns the act of re-identifying these tokens, which may enter this audit log alone."""
     if not tokens or not all(is_token(token) for token in tokens):
         raise ValueError("re-identification: expected tokens of numbers, blocks, operators or trunks")
     own = log_id(log) if has_log(log) else ""
@@ -110,9 +95,6 @@ def reidentify(
 
     A candidate is a telephone number, any number of a block, or the name of an operator or a trunk. With `callees`,
     tokens of called numbers in exported files are recognised, too.
-
-    Raises:
-        ValueError: if too few people agreed (`AccessControl.enter`); nothing is looked up.
     """
     control.enter(act)
     intake, requested = Intake(number_key), set(tokens)
@@ -125,7 +107,6 @@ def reidentify(
 
 
 def _party_tokens(intake: Intake, text: str) -> list[str]:
-    """Returns the tokens of the block of a number, and of the operator and the trunk of this name."""
     return [token for use in PARTIES if (token := intake.token(use, text))]
 
 
@@ -135,12 +116,8 @@ def hold(folder: Path, callers: Collection[str], purpose: str, person: str, log:
     An expired call is not held; no reader returns it. The audit log names the purpose and the person before the file
     changes.
 
-    Args:
-        callers: tokens of further callers to trace.
     Returns:
         `held`: rows of the file. `added`: rows that were not held before. `entry`: index of the entry in the log.
-    Raises:
-        ValueError: if a token is malformed, the folder has no keyed calls, or all of them have expired.
     """
     if not all(map(is_token, callers)):
         raise ValueError("--token: expected tokens of numbers")

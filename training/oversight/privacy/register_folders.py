@@ -67,11 +67,7 @@ def plan_deletion(folder: Path, token: str, rules: Retention, now: int) -> Itera
 
 
 def _registers(folder: Path, rules: Retention) -> list[_Register]:
-    """Reads each register of a folder.
-
-    Raises:
-        ValueError: if a file is not a register, or no rule names it; nothing is changed.
-    """
+    """Reads each register of a folder."""
     registers = Registers.read(folder)
     by_table = {name: rules.of(REGISTER + name) for name in registers.tables}
     return [

@@ -37,11 +37,7 @@ def rekey_everything(
     log: SignedLog,
     progress: Progress = silent,
 ) -> Rekeyed:
-    """Rekeys the folders, the case store and the live state, and enters the rekeying in the log.
-
-    Raises:
-        ValueError: if a scorer is running on the live state; nothing is changed.
-    """
+    """Rekeys the folders, the case store and the live state, and enters the rekeying in the log."""
     rekeyed: dict[str, int] = {}
     changes: list[dict[str, str]] = []
     state_lock = None if state is None else lock_folder(state)  # before any change, because no scorer may run on it
@@ -83,11 +79,7 @@ def left_of(folder: Path, epoch: str) -> int:
 
 
 def destroy(key_file: Path, key: Key) -> None:
-    """Overwrites a key file and deletes it. The operator must remove copies and old blocks of the disk.
-
-    Raises:
-        ValueError: if it is a records key without a cover, whose secret would remain in every later key.
-    """
+    """Overwrites a key file and deletes it. The operator must remove copies and old blocks of the disk."""
     if key.purpose == "records" and key.cover is None:
         raise ValueError(
             f"key {key.epoch} has no cover: destroying it erases nothing; rotate it and rekey the data first"

@@ -52,11 +52,7 @@ def erase_expired(places: Places, log: SignedLog, now: int, progress: Progress =
     """Erases expired rows; enters the plan in the log before the first change, and the result afterwards.
 
     Args:
-        log: its folder is created if it does not exist.
         now: Unix ms.
-    Raises:
-        ValueError: if a place is missing, a table has no rule, or another process changes a file meanwhile; or if an
-            interrupted run included a case store and `places` has none.
     """
     check_present(places.data, *places.states, *places.verdicts, *places.registers)
     log.folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +140,6 @@ def _finish(log: SignedLog, index: int, intent: Payload, store: str | None) -> i
 
 
 def _outcome(path: Path, summary: Expired) -> str:
-    """Returns in words what became of a file whose erasure was interrupted."""
     digest = sha256(path) if path.exists() else ""
     if digest == summary["sha256_after"]:
         return ERASED
@@ -154,7 +149,6 @@ def _outcome(path: Path, summary: Expired) -> str:
 
 
 def _cases_due(url: str | None, moment: int) -> dict[str, int]:
-    """Returns the rows of a case store that expired before a moment (Unix ms); empty without a store."""
     if url is None:
         return {}
     from . import case_store

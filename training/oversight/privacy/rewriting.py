@@ -148,11 +148,7 @@ def planned(plans: Iterator[Erasure[Summary]]) -> Iterator[list[Erasure[Summary]
 
 
 def carry_out(erasures: Sequence[Erasure[Summary]]) -> None:
-    """Replaces or deletes all files of a plan, and waits until the disk has it.
-
-    Raises:
-        ValueError: if another process has changed a file since the plan; then no file changes.
-    """
+    """Replaces or deletes all files of a plan, and waits until the disk has it."""
     for erasure in erasures:
         erasure.check_unchanged()
     for erasure in erasures:

@@ -82,7 +82,6 @@ def delete_evidence(state: Path, token: str, rules: Retention, now: int) -> dict
 
 
 def _moment_below_floor(line: bytes, floor: int) -> int | None:
-    """Returns when the call of a verdict rang (Unix ms); None before `floor`, or if the line is damaged."""
     record = record_from_line(unseal(line) or b"")
     return None if record is None or record.at < floor else record.at
 

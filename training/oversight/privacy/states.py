@@ -37,11 +37,7 @@ def file_fingerprint(calls: Path, progress: Progress = silent) -> str:
 
 
 def earlier_fingerprints(log: Path, fingerprint: str) -> set[str]:
-    """Returns the fingerprints of a folder's calls now and before each erasure, deletion or rekeying.
-
-    Args:
-        fingerprint: fingerprint of the current calls.
-    """
+    """Returns the fingerprints of a folder's calls now and before each erasure, deletion or rekeying."""
     states = {fingerprint}
     for change in reversed([payload for _, payload in payloads(log, "retention", "deletion", "key")]):
         if change.get("calls_after") in states and change.get("calls_before"):
@@ -54,9 +50,6 @@ def models_trained_on(log: Path, source: str, fingerprint: str) -> list[TrainedM
 
     Earlier states precede an erasure, a deletion or a rekeying.
 
-    Args:
-        source: source of the calls, as a run's record names it.
-        fingerprint: fingerprint of the folder's current calls.
     Returns:
         Model, run and reason of each: "the same calls", "the same folder", or both.
     """

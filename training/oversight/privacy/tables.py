@@ -65,9 +65,6 @@ def plan_deletion(
     """Plans the deletion of a person's rows in the tables of a folder, except rows below their retention floor.
 
     Rows of a deleted call go too, where a table names the call and no person. Such a table comes after its calls.
-
-    Raises:
-        ValueError: if no rule names one of the tables.
     """
     tables = dict(_tables(folder, rules))
     order = sorted(tables, key=lambda path: bool(tables[path].follows))
@@ -112,9 +109,6 @@ def plan_expiry(folder: Path, rules: Retention, now: int, progress: Progress = s
     """Plans the erasure of expired rows of the tables of a folder, in the order in which they must be replaced.
 
     A table that follows another one comes after it. A table whose leading table is missing stays as it is.
-
-    Raises:
-        ValueError: if no rule names one of the tables, or a table cannot follow its leading table.
     """
     paths = {path.stem: path for path in sorted(folder.glob("*.parquet"))}
     rule_of = {name: rules.of(name) for name in paths}
@@ -160,7 +154,6 @@ def rekey(folder: Path, keys: Rekeying, progress: Progress = silent) -> dict[str
 
 
 def _tables(folder: Path, rules: Retention) -> Iterator[tuple[Path, RetentionRule]]:
-    """Yields the files that can name a person, with their retention rules."""
     for path in sorted(folder.glob("*.parquet")):
         if path.name != FILE:
             yield path, rules.of(path.stem)
@@ -184,7 +177,6 @@ def _without(tokens: Sequence[str], rule: RetentionRule, now: int, table: pa.Tab
 
 
 def _of(table: pa.Table, tokens: Sequence[str]) -> Any:
-    """Returns a mask of the rows that name a person in any column."""
     mine: Any = pa.array([False] * table.num_rows)
     for name in COLUMNS:
         if name in table.column_names:
@@ -194,7 +186,6 @@ def _of(table: pa.Table, tokens: Sequence[str]) -> Any:
 
 
 def _must_stay(table: pa.Table, rule: RetentionRule, now: int) -> Any:
-    """Returns a mask of the rows below their retention floor; a row without a moment has not ended yet."""
     if not rule.floor or rule.follows:
         return pa.array([False] * table.num_rows)
     return pc.fill_null(pc.greater(row_moments(table, rule).combine_chunks(), now - rule.floor), True)
@@ -208,11 +199,7 @@ def _unlinked(path: Path, leading: str) -> Erasure[Expired]:
 
 
 def _linked_rows(path: Path, leading: Path) -> Callable[[pa.Table], pa.Table]:
-    """Returns a function that keeps the rows of a table whose call or number occurs in the leading table.
-
-    Raises:
-        ValueError: if the table has no column that links a row to its call.
-    """
+    """Returns a function that keeps the rows of a table whose call or number occurs in the leading table."""
     names = pq.read_schema(path).names
     if FOLLOWED in names and FOLLOWED in pq.read_schema(leading).names:
         column, remaining = FOLLOWED, set(_values(leading, FOLLOWED))
@@ -256,11 +243,7 @@ def plan_verdicts(path: Path, rules: Retention, now: int, progress: Progress = s
 def plan_verdict_deletion(
     path: Path, person: Person, rules: Retention, now: int, progress: Progress = silent
 ) -> Erasure[Deleted]:
-    """Plans the deletion of calls from and to a person in a verdict file.
-
-    Raises:
-        ValueError: if the file has called numbers under another key than `person.callees`.
-    """
+    """Plans the deletion of calls from and to a person in a verdict file."""
     tokens = output_tokens(person.token, person.callees)
     words = pc.unique(pq.read_table(path, columns=["callee"])["callee"].cast(pa.string())).to_pylist()
     epochs = {EPHEMERAL, *(token.partition(".")[0] for token in tokens)}

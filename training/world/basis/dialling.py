@@ -50,7 +50,6 @@ class Dialler:
 
 
 def _sessions(rng: np.random.Generator, days: Calendar, by: Dialler, born: Int64s, died: Int64s) -> tuple[Int64s, ...]:
-    """Draws the days on which each number is used: its index, begin and finish in Unix ms, within its lifetime."""
     weekend = np.minimum(by.weekend_share * days.work, 1.0)
     chance = np.where(days.weekend, by.attend_share * weekend, by.attend_share)
     chance = np.where(days.shock, chance * by.after_shock_share, chance)
@@ -87,7 +86,6 @@ def dial(
 
     Args:
         rate_of: calls per working hour of each number.
-        lives: begin and end of each number's life within the world.
     """
     who, begin, finish = _sessions(rng, days, by, *lives)
     rate = rate_of[who] * np.exp(by.rate_day_sigma * rng.standard_normal(len(who)))
@@ -116,7 +114,6 @@ def _mean_call(manner: Manner) -> float:
 
 
 def _after_lunch(times: Int64s, days: Calendar, hours: list[float]) -> Int64s:
-    """Converts working time to wall clock: times after the begin of lunch shift by its length."""
     _, _, lunch_begin, lunch_end = hours
     since = (times - days.start) % DAY
     return times + np.where(since >= lunch_begin * HOUR, int((lunch_end - lunch_begin) * HOUR), 0)

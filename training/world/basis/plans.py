@@ -152,12 +152,7 @@ def callbacks(
     delay: Spread,
     talk: Floats | None = None,
 ) -> Plan:
-    """Draws calls back after missed calls, in the daytime.
-
-    Args:
-        share: chance of a call back for each missed call.
-        talk: factor on the talk time, by call of the plan.
-    """
+    """Draws calls back after missed calls, in the daytime."""
     missed = np.flatnonzero((plan.outcome == NO_ANSWER) & (rng.random(len(plan)) < share))
     calls = plan.take(missed)
     start = calls.end + (MINUTE * lognormal(rng, delay, len(calls))).astype(np.int64)

@@ -105,9 +105,6 @@ class Scenario:
 def load_scenario(path: Path | None = None) -> Scenario:
     """Returns the shipped defaults, with the values of a TOML file or of a shipped scenario (NAMED) in their place.
 
-    Raises: ValueError: for an unknown key, a wrong type or a value out of range; the message names the dotted key.
-        OSError: if the file cannot be read.
-
     >>> load_scenario().table("sizes.tiny")["days"]
     28
     """
@@ -118,13 +115,11 @@ def load_scenario(path: Path | None = None) -> Scenario:
 
 
 def _file(path: Path) -> Path | Traversable:
-    """Returns the file of a scenario, which is given by path or by the name of a shipped one."""
     shipped = str(path) in NAMED and not path.exists()
     return resources.files(__package__).joinpath(f"{path}.toml") if shipped else path
 
 
 def _shipped() -> Table:
-    """Returns the defaults of all files; a table with the key `like` starts from the values of that table."""
     values: Table = {}
     for name in SHIPPED:
         _merge_into(values, read_toml(resources.files(__package__).joinpath(name)))
@@ -150,7 +145,6 @@ def _with_parent(tables: Table, name: str, table: Table) -> Table:
 
 
 def _overridden(base: Table, changes: Table, name: str) -> Table:
-    """Returns a copy of a table with some values changed; mappings with free keys (WEIGHTS) are replaced whole."""
     merged = dict(base)
     for key, value in changes.items():
         nested = isinstance(value, dict) and key not in WEIGHTS

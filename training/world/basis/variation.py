@@ -104,7 +104,6 @@ def range_of(name: str, callers: Callers) -> Range | None:
 
 
 def _worldwide(row: Range, seed: int) -> float:
-    """Draws the factor that all parameters of a range share in a world; 0 if they are absent."""
     rng = stream(seed, f"vary {row.title}")
     return 0.0 if rng.random() < row.absent else _log_uniform(rng, row.worldwide)
 

@@ -45,7 +45,6 @@ def resolve_lines(sim: Sim, plan: Plan) -> Plan:
 
 
 def _voicemail(rng: np.random.Generator, table: dict[str, Any], plan: Plan, numbers: Directory) -> None:
-    """Lets the voicemail answer calls that ring long, if the callee has one; most callers leave a short message."""
     after = int(SECOND * table["after_s"])
     rows = np.flatnonzero((plan.outcome == NO_ANSWER) & (plan.ring > after) & numbers["voicemail"][plan.callee])
     plan.ring[rows], plan.outcome[rows], plan.released[rows] = after, ANSWERED, CALLER
@@ -53,13 +52,11 @@ def _voicemail(rng: np.random.Generator, table: dict[str, Any], plan: Plan, numb
 
 
 def _in_order(start: Int64s) -> Int64s:
-    """Returns rows in order of start; equal starts keep their order."""
     packed = np.sort(start << ROW_BITS | np.arange(len(start)))
     return packed & ((1 << ROW_BITS) - 1)
 
 
 def _possible(sim: Sim, plan: Plan) -> Bools:
-    """Returns whether each call is within the world and the caller's lifetime, and has one end in this network."""
     ours, born, died = (sim.numbers[name] for name in ("ours", "born", "died"))
     within = (plan.start >= sim.days.start) & (plan.start < sim.days.end) & (plan.caller != plan.callee)
     carrier = plan.carrier
@@ -69,7 +66,6 @@ def _possible(sim: Sim, plan: Plan) -> Bools:
 
 
 def _absent(plan: Plan, numbers: Directory) -> Bools:
-    """Returns whether each callee does not exist at the time of the call."""
     born, died = numbers["born"][plan.callee], numbers["died"][plan.callee]
     unallocated = numbers["slice"][plan.callee] == 0
     absent: Bools = unallocated | (plan.start < born) | (plan.end > died)
@@ -102,7 +98,6 @@ def _conflicts(sim: Sim, plan: Plan) -> tuple[Bools, Bools]:
 
 
 def _crowded(number: Int64s, start: Int64s, end: Int64s, lines: NDArray[np.int16]) -> Bools:
-    """Returns whether all lines of a call's number are in use at its start; calls are sorted by number and start."""
     group = number << SPAN_BITS
     begins, ends = group + start, group + end
     crowded = np.zeros(len(number), dtype=bool)

@@ -93,12 +93,7 @@ def outfit_calls(sim: Sim, name: str, ordinary: int) -> Plan:
 def _one_outfit_calls(
     rng: np.random.Generator, sim: Sim, population: Outfit, names: tuple[str, str], budget: float
 ) -> tuple[Plan, float]:
-    """Draws one outfit; returns its calls and the count of calls it dialled.
-
-    Args:
-        names: of the population, and of the outfit.
-        budget: calls of the population.
-    """
+    """Draws one outfit; returns its calls and the count of calls it dialled."""
     born, died = lifetimes(rng, population, sim.days)
     rate = lognormal(rng, population.rate, len(born))
     expected = _expected(population, rate, born, died, sim.days)
@@ -145,7 +140,6 @@ def _lent_calls(rng: np.random.Generator, sim: Sim, outfit: Outfit, name: str) -
 
 
 def _expected(outfit: Outfit, rate: Floats, born: Int64s, died: Int64s, days: Calendar) -> Floats:
-    """Returns the expected count of calls of each number in the world."""
     alive = (np.minimum(died, days.end) - np.maximum(born, days.start)) / DAY
     attending = outfit.attend_share * (5 + 2 * outfit.weekend_share) / 7
     return alive * attending * outfit.working_hours * rate
@@ -163,7 +157,6 @@ def _limited(rng: np.random.Generator, expected: Floats, most: float) -> Int64s:
 
 
 def _varied(rng: np.random.Generator, manner: Manner) -> Manner:
-    """Draws an outfit's own distribution of outcomes around that of its population: it has its own lists and agents."""
     answer, talk, reject, release = lognormal(rng, OUTFIT_VARIATION, 4)
     return replace(
         manner,
@@ -175,7 +168,6 @@ def _varied(rng: np.random.Generator, manner: Manner) -> Manner:
 
 
 def _with_recording(rng: np.random.Generator, outfit: Outfit, calls: DialledCalls) -> DialledCalls:
-    """Cuts talk times at the length of the recording, if the outfit plays one; a share of callees hears all of it."""
     if outfit.recording_s.median <= 0:
         return calls
     ring, talk, outcome, released = calls.ends
@@ -189,14 +181,12 @@ def _with_recording(rng: np.random.Generator, outfit: Outfit, calls: DialledCall
 
 
 def _dead_share(rng: np.random.Generator, outfit: Outfit) -> float:
-    """Draws the share of an outfit's dialling list that is out of date."""
     return float(min(0.5, lognormal(rng, outfit.dead, 1)[0]))
 
 
 def _with_callees(
     rng: np.random.Generator, sim: Sim, outfit: Outfit, aim: Aim, people: Int64s, calls: DialledCalls, ids: Array
 ) -> Plan:
-    """Draws the callees of an outfit's calls from its numbers."""
     drawn = _callees(rng, sim, aim, people, len(calls.start))
     callee = with_redials(rng, calls, drawn, outfit.again_share)
     caller = ids[calls.who]
@@ -204,13 +194,11 @@ def _with_callees(
 
 
 def _nearby(rng: np.random.Generator, area: int, subscribers: int) -> Int64s:
-    """Draws a range of neighbouring subscribers."""
     first = int(rng.integers(0, subscribers))
     return (first + np.arange(min(area, subscribers))) % subscribers
 
 
 def _callees(rng: np.random.Generator, sim: Sim, aim: Aim, people: Int64s, count: int) -> Int32s:
-    """Draws the next `count` callees of an outfit with the dialling list `people`."""
     if aim.sequential:
         return _sequential(rng, sim, aim, count)
     rounds = -(-count // max(len(people), 1))
@@ -224,7 +212,6 @@ def _callees(rng: np.random.Generator, sim: Sim, aim: Aim, people: Int64s, count
 
 
 def _sequential(rng: np.random.Generator, sim: Sim, aim: Aim, count: int) -> Int32s:
-    """Draws callees in the order of their digits, including unallocated numbers between them."""
     subscribers = sim.society.subscribers
     first = int(rng.integers(0, subscribers))
     gaps = rng.random(count) < min(0.5, 3 * aim.dead_share)
@@ -235,7 +222,6 @@ def _sequential(rng: np.random.Generator, sim: Sim, aim: Aim, count: int) -> Int
 
 
 def _unallocated(rng: np.random.Generator, sim: Sim, aim: Aim, neighbours: Int64s) -> Int32s:
-    """Adds unallocated numbers near the numbers of some subscribers; some belong to other networks."""
     digits = sim.numbers["digits"][neighbours] + rng.integers(1, 10, len(neighbours))
     return sim.numbers.add(digits, ours=rng.random(len(digits)) >= aim.outside_share)
 
@@ -368,12 +354,7 @@ def lifetimes(rng: np.random.Generator, outfit: Outfit, days: Calendar) -> tuple
 def add_numbers(
     rng: np.random.Generator, sim: Sim, outfit: Outfit, slice_name: str, title: str, lives: tuple[Int64s, Int64s]
 ) -> Int32s:
-    """Adds an outfit's numbers to the directory, block by block, and returns their ids.
-
-    Args:
-        title: name of the outfit's campaign, if it is a nuisance.
-        lives: begin and end of each number's life.
-    """
+    """Adds an outfit's numbers to the directory, block by block, and returns their ids."""
     numbers, numbering, (born, died) = sim.numbers, sim.table("numbering"), lives
     campaign = -1
     if outfit.nuisance:
@@ -422,7 +403,6 @@ def add_numbers(
 
 
 def _of_kind(kind: str, lines: int, ours: bool, trunk: int) -> dict[str, int]:
-    """Returns the columns of a block's numbers that depend only on its kind."""
     on_trunk, abroad = kind in TRUNK_KINDS, kind in ABROAD
     return {
         "lead": lead_code(kind),
@@ -434,7 +414,6 @@ def _of_kind(kind: str, lines: int, ours: bool, trunk: int) -> dict[str, int]:
 
 
 def _digits(rng: np.random.Generator, kind: str, count: int, area: int, subscriber_blocks: Int64s | None) -> Int64s:
-    """Draws neighbouring numbers; mobile numbers share one block, which is one of subscribers if these are passed."""
     if kind not in MOBILE:
         return hunt_group(rng, kind, count, area)
     if subscriber_blocks is not None:
@@ -443,7 +422,6 @@ def _digits(rng: np.random.Generator, kind: str, count: int, area: int, subscrib
 
 
 def _area(rng: np.random.Generator, kind: str, here: int, local: bool) -> int:
-    """Draws the area of a block of numbers; 95 and 400 numbers have none (0)."""
     if kind not in (*MOBILE, "fixed"):
         return 0
     return here if local else int(rng.choice([area for area in AREAS if area != here]))

@@ -81,7 +81,6 @@ def create_society(sim: Sim, count: int) -> Society:
 
 
 def _kinds(rng: np.random.Generator, specs: dict[str, Kind], count: int) -> Kinds:
-    """Draws the kind of each subscriber from one shuffled row: a kind that is added last changes only its members."""
     row = rng.permutation(count)
     kind = np.full(count, -1, dtype=np.int8)
     first = 0
@@ -120,7 +119,6 @@ def _subscribers(rng: np.random.Generator, sim: Sim, kinds: Kinds) -> Int64s:
 
 
 def _devices(rng: np.random.Generator, digits: Int64s, devices: Int32s, share: float) -> Int32s:
-    """Assigns a device to each number; a share uses the device of a neighbouring number (two cards, one household)."""
     order = np.argsort(digits, kind="stable")
     block = digits[order] // MOBILE_BLOCK
     beside = np.concatenate(([False], block[1:] == block[:-1])) & (rng.random(len(order)) < share)
@@ -130,7 +128,6 @@ def _devices(rng: np.random.Generator, digits: Int64s, devices: Int32s, share: f
 
 
 def _areas(rng: np.random.Generator, count: int, here: int, share: float) -> Int64s:
-    """Draws the area of each number: this one, or any other."""
     return np.where(rng.random(count) < share, here, rng.choice(AREAS, count))
 
 

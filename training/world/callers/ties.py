@@ -129,7 +129,6 @@ def _first_calls(rng: np.random.Generator, sim: Sim, tie: Tie, edges: tuple[Int6
 
 
 def _with_follow_ups(rng: np.random.Generator, table: Table, share: float, calls: PairCalls) -> PairCalls:
-    """Adds follow-up calls, a geometric count per call, in either direction by the pair's habit."""
     delay = Spread(**table["follow_up_minutes"])
     parts = [calls]
     while len(parts[-1].start) > 0 and len(parts) < 6:

@@ -46,14 +46,12 @@ def trade_calls(sim: Sim, name: str) -> Plan:
 
 
 def _burst(rng: np.random.Generator, born: Int64s, died: Int64s) -> tuple[Int64s, Int64s]:
-    """Draws two to four days within each lifetime."""
     length = rng.integers(2, 5, len(born)) * DAY
     first = born + (rng.random(len(born)) * np.maximum(died - born - length, 0)).astype(np.int64)
     return first, np.minimum(first + length, died)
 
 
 def _customers(rng: np.random.Generator, sim: Sim, work: Work, member: Int64s) -> Int32s:
-    """Draws a customer for each call of a member: a stranger near the member, or an outsider."""
     either = member + rng.integers(-work.area // 2, work.area // 2 + 1, (2, len(member)))
     either %= sim.society.subscribers
     # More exposed people buy more: the more exposed of two neighbours is the customer.

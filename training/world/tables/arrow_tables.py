@@ -24,12 +24,7 @@ CAUSES = ("16", "19", "17", "21", "21", "1", "38", "", "")
 
 
 def calls_table(sim: Sim, plan: Plan, records: Records, first: int, words: dict[str, pa.Array]) -> pa.Table:
-    """Makes records of a part of the calls: the columns of a call record, and `call`, the number of the call.
-
-    Args:
-        first: number of the part's first call. A duplicate record has the same number as its original.
-        words: dictionaries of the columns, from `call_words`.
-    """
+    """Makes records of a part of the calls: the columns of a call record, and `call`, the number of the call."""
     numbers, plan, missing = sim.numbers, plan.take(records.row), records.missing
     seen = plan.carrier
     abroad = (plan.start >= numbers["away_from"][seen]) & (plan.start < numbers["away_to"][seen])

@@ -79,7 +79,6 @@ def draw_records(rng: Streams, sim: Sim, plan: Plan) -> Records:
 
 
 def _attested(rng: Streams, sim: Sim, plan: Plan) -> Int8s:
-    """Draws the attestation of each call: the level of a true number, or a draw per call for a spoofed one."""
     spoofed = plan.via >= 0
     share = sim.table("records")["authentication_failed_share"]
     refused = rng["refused"].random(len(plan), dtype=np.float32) < share

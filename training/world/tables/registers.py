@@ -41,7 +41,6 @@ def draw_registers(sim: Sim, plan: Plan) -> dict[str, pa.Table]:
 
 
 def _table(rng: np.random.Generator, sim: Sim, columns: Columns) -> pa.Table:
-    """Returns the table of a register, whose rows are known some days after they become valid."""
     if "known_at" not in columns:
         since = columns["valid_from"].cast(pa.int64()).to_numpy(zero_copy_only=False)
         lag = DAY * lognormal(rng, Spread(**sim.table("registers")["lag_days"]), len(since))
@@ -54,19 +53,16 @@ def _timestamps(values: Int64s) -> pa.Array:
 
 
 def _valid(since: Int64s, until: Int64s | None = None) -> Columns:
-    """Returns columns with a validity, without an end by default."""
     until = np.full_like(since, NEVER) if until is None else until
     return {"valid_from": _timestamps(since), "valid_to": _timestamps(until)}
 
 
 def _validity(sim: Sim, ids: Int64s) -> Columns:
-    """Returns columns with the validity of numbers: from allocation to the end of their use."""
     born = sim.numbers["born"][ids]
     return _valid(np.where(born > 0, born, sim.days.start - 365 * DAY), sim.numbers["died"][ids])
 
 
 def _with_errors(rng: np.random.Generator, sim: Sim, ids: Int64s) -> Int64s:
-    """Returns ids as the register has them: a share is replaced by a random number."""
     wrong = rng.random(len(ids)) < sim.table("registers")["wrong_number_share"]
     return np.where(wrong, rng.integers(0, len(sim.numbers), len(ids)), ids)
 
@@ -118,7 +114,6 @@ def _declared_hours(rng: np.random.Generator, sim: Sim, ids: Int64s) -> Columns:
 
 
 def _relays(sim: Sim) -> Columns:
-    """Returns the registrations of relay numbers; their licensed platform registers all of them."""
     ids = np.flatnonzero(_is_relay(sim.numbers, slice(None)))
     return {
         "number": dictionary_column(ids, sim.strings),  # without errors: a wrong row would join two groups of the split
@@ -132,7 +127,6 @@ def _relays(sim: Sim) -> Columns:
 
 
 def _trunks(rng: np.random.Generator, sim: Sim, _: Plan) -> Columns:
-    """Returns the numbers that a trunk may present, and its declared use; the register is incomplete."""
     numbers = sim.numbers
     ids = np.flatnonzero((numbers["trunk"] >= 0) & _registered(rng, sim))
     entered = np.where(_is_relay(numbers, ids), ids, _with_errors(rng, sim, ids))
@@ -146,7 +140,6 @@ def _trunks(rng: np.random.Generator, sim: Sim, _: Plan) -> Columns:
 
 
 def _registered(rng: np.random.Generator, sim: Sim) -> Bools:
-    """Returns whether each number is registered: a firm registers all of its numbers or none."""
     firm = rng.random(sim.numbers.taken.get("outfit", 0) + 1) < sim.table("registers")["registered_share"]
     firm[-1] = False  # numbers without a firm
     registered: Bools = firm[sim.numbers["outfit"]] | _is_relay(sim.numbers, slice(None))
@@ -154,7 +147,6 @@ def _registered(rng: np.random.Generator, sim: Sim) -> Bools:
 
 
 def _uses(rng: np.random.Generator, numbers: Directory) -> Int64s:
-    """Draws the declared use of each trunk, an index into USES: that of its benign numbers, or a random one."""
     count = numbers.taken.get("trunk", 0)
     used = rng.integers(0, 3, count)
     benign = np.flatnonzero((numbers["trunk"] >= 0) & (numbers["campaign"] < 0))
@@ -169,7 +161,6 @@ def _uses(rng: np.random.Generator, numbers: Directory) -> Int64s:
 
 
 def _resources(rng: np.random.Generator, sim: Sim, _: Plan) -> Columns:
-    """Draws the holders of office, 95 and 400 numbers; a share of the licences is expired."""
     numbers, table = sim.numbers, sim.table("registers")
     firms = np.flatnonzero((numbers["outfit"] >= 0) & (numbers["trunk"] >= 0))
     ids = firms[rng.random(len(firms)) < table["registered_share"]]
@@ -209,7 +200,6 @@ def _contracts(rng: np.random.Generator, sim: Sim, _: Plan) -> Columns:
 
 
 def _consents(rng: np.random.Generator, sim: Sim, plan: Plan) -> Columns:
-    """Draws people's consents to calls of a firm; nuisance callers also obtained some, which people did not read."""
     table, owner = sim.table("registers"), sim.numbers["outfit"][plan.caller]
     rows = np.flatnonzero((owner >= 0) & (plan.outcome == ANSWERED))
     share = np.where(plan.campaign[rows] >= 0, table["nuisance_consent_share"], table["consent_share"])
@@ -224,7 +214,6 @@ def _consents(rng: np.random.Generator, sim: Sim, plan: Plan) -> Columns:
 
 
 def _refusals(rng: np.random.Generator, sim: Sim, _: Plan) -> Columns:
-    """Draws people's refusals of calls of an industry; more exposed people refuse more often."""
     society = sim.society
     weight = society.exposure / society.exposure.mean()
     people = np.flatnonzero(rng.random(society.subscribers) < sim.table("registers")["refusal_share"] * weight)
@@ -237,7 +226,6 @@ def _refusals(rng: np.random.Generator, sim: Sim, _: Plan) -> Columns:
 
 
 def _preferences(rng: np.random.Generator, sim: Sim, _: Plan) -> Columns:
-    """Draws people's preferences about categories of calls, as set with their operator."""
     table = sim.table("registers")
     people = np.flatnonzero(rng.random(sim.society.subscribers) < table["preference_share"])
     since = _recently(rng, sim, len(people))
@@ -250,13 +238,11 @@ def _preferences(rng: np.random.Generator, sim: Sim, _: Plan) -> Columns:
 
 
 def _recently(rng: np.random.Generator, sim: Sim, count: int) -> Int64s:
-    """Draws times in the year before the world and in its first weeks."""
     days: Floats = rng.uniform(-400, 20, count)
     return sim.days.start + (DAY * days).astype(np.int64)
 
 
 def _protected(rng: np.random.Generator, sim: Sim, _: Plan) -> Columns:
-    """Returns the numbers of public services, which must never be blocked."""
     numbers = sim.numbers
     names = [name for name in PUBLIC if name in numbers.slices]
     ids = np.flatnonzero(np.isin(numbers["slice"], [numbers.slice(name) for name in names]))
@@ -270,14 +256,12 @@ def _protected(rng: np.random.Generator, sim: Sim, _: Plan) -> Columns:
 
 
 def _recycled(rng: np.random.Generator, sim: Sim, _: Plan) -> Columns:
-    """Returns the numbers with a new owner; the register is incomplete."""
     ids = sim.society.members("recycled")
     ids = ids[rng.random(len(ids)) < sim.table("registers")["registered_share"]]
     return {"number": dictionary_column(ids, sim.strings), **_validity(sim, ids)}
 
 
 def _risk_regions(rng: np.random.Generator, sim: Sim, _: Plan) -> Columns:
-    """Returns the numbers of one other area with stricter rules; its people behave like all others."""
     area = sim.numbers["area"]
     ids = np.flatnonzero(area == rng.choice(np.unique(area[area > 0])[1:]))
     return {

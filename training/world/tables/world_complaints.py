@@ -75,11 +75,7 @@ def draw_complaints(sim: Sim, plan: Plan) -> Complaints:
 def _about_calls(
     rng: np.random.Generator, sim: Sim, plan: Plan, nuisance: Int64s, benign: Int64s, to_office: int
 ) -> Complaints:
-    """Draws the complaints about calls: nuisance calls on both channels, and benign calls marked by mistake.
-
-    Args:
-        to_office: how many of the first nuisance calls the office gets a complaint about; all others are marked.
-    """
+    """Draws the complaints about calls: nuisance calls on both channels, and benign calls marked by mistake."""
     table, call = sim.table("complaints"), np.concatenate((nuisance, benign))
     content = _stated_content(rng, table, sim.numbers, plan.campaign[nuisance])
     category = np.concatenate((content, _benign_category(rng, table, sim.numbers, plan.caller[benign])))
@@ -141,14 +137,12 @@ def _benign_marks(rng: np.random.Generator, sim: Sim, plan: Plan, zeal: Floats, 
 
 
 def _stated_content(rng: np.random.Generator, table: Table, numbers: Directory, campaign: Int32s) -> Objects:
-    """Draws the content that complaints about nuisance calls state; a share of them states a wrong content."""
     true = np.array([item.content for item in numbers.campaigns] or [""], dtype=object)[campaign]
     wrong = rng.random(len(campaign)) < table["wrong_content_share"]
     return np.where(wrong, rng.choice(_contents(numbers), len(campaign)), true).astype(object)
 
 
 def _stated_mode(rng: np.random.Generator, table: Table, numbers: Directory, campaign: Int32s) -> Objects:
-    """Draws the mode that each complaint states (a person or a recording, as 12321 asks), or None."""
     modes = np.array([item.mode for item in numbers.campaigns] or [""], dtype=object)
     wrong = rng.random(len(campaign)) < table["wrong_mode_share"]
     stated = np.where(wrong, rng.choice(modes, len(campaign)), modes[campaign]).astype(object)
@@ -157,7 +151,6 @@ def _stated_mode(rng: np.random.Generator, table: Table, numbers: Directory, cam
 
 
 def _benign_category(rng: np.random.Generator, table: Table, numbers: Directory, caller: Int32s) -> Objects:
-    """Draws the category of marks on benign calls: the caller's trade, or a nuisance content."""
     trade = np.array(numbers.slices, dtype=object)[numbers["slice"][caller]]
     correct = rng.random(len(caller)) < table["own_name_share"]
     return np.where(correct, trade, rng.choice(_contents(numbers), len(caller))).astype(object)
@@ -168,7 +161,6 @@ def _contents(numbers: Directory) -> Objects:
 
 
 def _false_accusations(rng: np.random.Generator, sim: Sim) -> Complaints:
-    """Draws mass false marks: accomplices mark an agreed number within hours, without any call."""
     table, numbers, days = sim.table("complaints"), sim.numbers, sim.days
     attack, code = table["malicious"], numbers.slice(table["malicious"]["slice"])
     innocent = np.flatnonzero((numbers["slice"] == code) & (numbers["died"] >= days.end))
@@ -182,7 +174,6 @@ def _false_accusations(rng: np.random.Generator, sim: Sim) -> Complaints:
 
 
 def _inherited_marks(rng: np.random.Generator, sim: Sim) -> Complaints:
-    """Draws marks from before the simulated period on numbers that have a new owner since."""
     table, start, members = sim.table("complaints"), sim.days.start, sim.society.members("recycled")
     number = np.repeat(members, rng.poisson(table["inherited"]["per_number"], len(members)))
     at = start - (DAY * rng.uniform(1.0, table["inherited"]["days"], len(number))).astype(np.int64)
@@ -228,7 +219,6 @@ def draw_findings(sim: Sim, plan: Plan, complaints: Complaints) -> Findings:
 
 
 def _busy(plan: Plan, days: Calendar, least: int) -> dict[int, int]:
-    """Maps each caller with at least `least` calls in a day to the end of its first such day."""
     many = np.bincount(plan.caller) >= least
     rows = np.flatnonzero(many[plan.caller])
     day = (plan.start[rows] - days.start) // DAY
