@@ -147,10 +147,8 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
         run(plan, keyed.path, threads, step["score"], partial(score_shard, plan, job), VERDICTS)
         scored = plan.files(VERDICTS)
         if inputs.out is not None:
-            copies, spans = (
-                CopiedColumns(keyed.source, keyed.layout, inputs.keep),
-                {"spans": job.spans, "span_rows": SPAN_ROWS},
-            )
+            copies = CopiedColumns(keyed.source, keyed.layout, inputs.keep)
+            spans = {"spans": job.spans, "span_rows": SPAN_ROWS}
             write_verdicts(scored, keyed.refused, copies, inputs.out, callee_keys, step["write"], **spans)
         shift = shift_of_file(plan, job)
         counts = total([json.loads(read_notes(file)["counts"]) for file in scored])

@@ -74,9 +74,19 @@ def score_shard(plan: Plan, job: Job, shard: int) -> None:
     """Scores the calls of a shard of callers and writes their verdicts, by span of time."""
     shift = shift_of_file(plan, job)
     with shard_vectors(plan, shard) as vectors:
-        calls, numbers, covered = calls_to_score(job, vectors)
+        calls = vectors
+        numbers = calls.rows + 1 if job.numbers is None else job.numbers[calls.rows]
+        covered = covered_rows(calls.start, job.days, job.scorer.policy.history_days)
+        # Calls of the history get no verdict, but they may flag a number.
+        taken = (numbers > 0) | covered if job.scorer.acts_on_flags else numbers > 0
+        if not taken.all():
+            calls, numbers, covered = selected(calls, taken), numbers[taken], covered[taken]
         keyed = keyed_columns(calls, ALONE if job.scorer.registers is None else JOINED)
-        scores, abstaining, details = score_rows(job, calls, keyed, covered, shift)
+        scores = score_rows(job, calls, keyed, covered, shift)
+        if not (wanted := numbers > 0).all():
+            calls, numbers, covered = selected(calls, wanted), numbers[wanted], covered[wanted]
+            keyed, scores = keyed.filter(pa.array(wanted)), part_of(scores, wanted)
+        abstaining, details = explain_rows(job, calls, keyed, covered, scores)
     counts = verdict_counts(scores, keyed) | {
         "unscored": int(np.isnan(scores.raw).sum()),
         "filling": int(np.count_nonzero(~covered)),
@@ -91,14 +101,6 @@ def score_shard(plan: Plan, job: Job, shard: int) -> None:
     notes = {"counts": json.dumps(counts)}
     path = plan.files(VERDICTS)[shard]
     write_parts(rows, spans, job.spans, path, compression=plan.compression, notes=notes)
-
-
-def calls_to_score(job: Job, calls: ShardVectors) -> tuple[ShardVectors, Array, Array]:
-    """Returns the calls of a shard but those of the history, their rows in the input, and whether each is covered."""
-    numbers = calls.rows + 1 if job.numbers is None else job.numbers[calls.rows]
-    if (numbers <= 0).any():
-        calls, numbers = selected(calls, numbers > 0), numbers[numbers > 0]
-    return calls, numbers, covered_rows(calls.start, job.days, job.scorer.policy.history_days)
 
 
 def shift_of_file(plan: Plan, job: Job) -> Shift:
@@ -159,36 +161,45 @@ def columns_of(job: Job, calls: ShardVectors, keyed: pa.Table) -> list[Array]:
     return values
 
 
-def score_rows(
-    job: Job, calls: ShardVectors, keyed: pa.Table, covered: Array, shift: Shift
-) -> tuple[Scores, Counter[str], dict[str, pa.Array]]:
-    """Returns the scores of a shard's calls, the calls for which every band abstains by stratum, and the details."""
-    parts, abstaining, scorer = [], Counter[str](), job.scorer
-    details: list[dict[str, pa.Array]] = []
-    stale = calls.start > scorer.valid_until_ms
+def blocks(job: Job, calls: ShardVectors, keyed: pa.Table) -> Iterator[tuple[slice, Array, pa.Table]]:
+    """Yields a shard in parts that fit the cache, at least one: places, vectors and keyed columns of the calls."""
     values = columns_of(job, calls, keyed)
+    block = np.empty((BLOCK_ROWS, len(job.scorer.features)))
+    for begin in range(0, max(len(calls.rows), 1), BLOCK_ROWS):
+        part = slice(begin, begin + BLOCK_ROWS)
+        rows = values[0][part]
+        if len(values) > 1:
+            rows = np.concatenate([columns[part] for columns in values], axis=1, out=block[: len(rows)])
+        yield part, rows, keyed.slice(begin, BLOCK_ROWS)
+
+
+def part_of(scores: Scores, part: slice | Array) -> Scores:
+    """Returns the scores of some calls."""
+    return replace(scores, **{name: getattr(scores, name)[part] for name in COLUMNS})
+
+
+def score_rows(job: Job, calls: ShardVectors, keyed: pa.Table, covered: Array, shift: Shift) -> Scores:
+    """Returns the scores of a shard's calls, with the rules that they meet."""
+    scorer, parts = job.scorer, []
     bits = rules_met(keyed, rule_columns(calls.vectors), scorer.registers, scorer.policy.terms)
-    block = np.empty((BLOCK_ROWS, len(scorer.features)))
-
-    def blocks() -> Iterator[tuple[slice, Array, pa.Table]]:
-        for begin in range(0, max(len(calls.rows), 1), BLOCK_ROWS):
-            part = slice(begin, begin + BLOCK_ROWS)
-            rows = values[0][part]
-            if len(values) > 1:
-                rows = np.concatenate([columns[part] for columns in values], axis=1, out=block[: len(rows)])
-            yield part, rows, keyed.slice(begin, BLOCK_ROWS)
-
-    for part, rows, some in blocks():
+    for part, rows, some in blocks(job, calls, keyed):
         scores = scorer.score_table(rows, bits[part], covered=covered[part], feed=job.feed, shift=shift)
         parts.append(with_preferences(scorer, some, rows, scores, covered[part]))
-        abstaining.update(filter(None, scorer.abstaining_strata(rows, job.feed)))
     joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
-    scores = with_flags(scorer, keyed, calls.vectors, Scores(**joined, feed=job.feed, shift=shift), covered)
-    for part, rows, some in blocks() if job.details else ():
-        verdicts = replace(scores, **{name: getattr(scores, name)[part] for name in COLUMNS})
-        details.append(verdict_details(scorer, some, rows, verdicts, covered[part], stale[part]))
-    explained = {name: pa.concat_arrays([part[name] for part in details]) for name in (details[0] if details else ())}
-    return scores, abstaining, explained
+    return with_flags(scorer, keyed, calls.vectors, Scores(**joined, feed=job.feed, shift=shift), covered)
+
+
+def explain_rows(
+    job: Job, calls: ShardVectors, keyed: pa.Table, covered: Array, scores: Scores
+) -> tuple[Counter[str], dict[str, pa.Array]]:
+    """Returns the calls for which every band abstains by stratum, and the details of the verdicts, if they are kept."""
+    abstaining, stale = Counter[str](), calls.start > job.scorer.valid_until_ms
+    details: list[dict[str, pa.Array]] = []
+    for part, rows, some in blocks(job, calls, keyed):
+        abstaining.update(filter(None, job.scorer.abstaining_strata(rows, job.feed)))
+        if job.details:
+            details.append(verdict_details(job.scorer, some, rows, part_of(scores, part), covered[part], stale[part]))
+    return abstaining, {name: pa.concat_arrays([part[name] for part in details]) for name in (details or [{}])[0]}
 
 
 def verdict_counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:

@@ -81,7 +81,7 @@ def with_flags(scorer: Scorer, calls: pa.Table, vectors: Array, scores: Scores, 
         covered: whether history reaches back far enough before each call for bands to apply; bool, shape (calls,).
     """
     bands = () if scores.shift.unlike else scorer.bands(scores.feed)
-    if not bands or not scorer.flags_numbers:
+    if not bands or not scorer.acts_on_flags:
         return scores
     stratum, start, flags = strata_of(vectors), calls["start"].to_numpy(), Flags(scorer.policy.terms)
     highest, lowest = (

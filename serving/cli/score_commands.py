@@ -152,7 +152,7 @@ class ScoreOptions:
         Path | None,
         typer.Option(
             "--history",
-            help="File of the same layout with the days before; its calls are not scored and flag no number.",
+            help="File of the same layout with the days before; its calls get no verdict.",
         ),
     ] = None
     keep: Keep = None

@@ -441,7 +441,7 @@ class Scorer(ServedModel):
         raw -= shift.amount
         stratum, bands = stratum_of(vector), () if shift.unlike else self.bands(feed)
         by_band, band = ("pass", "") if filling or behind else band_action(policy, bands, raw, stratum)
-        if band and call is not None and self.flags_numbers and raw >= self.flag_threshold(stratum, feed):
+        if band and call is not None and self.acts_on_flags and raw >= self.flag_threshold(stratum, feed):
             events = self.flags.events(call.caller, call.trunk, start, caught=band == bands[0].name)
             flagged = RuleInput(flag_events=float(events), caller_class=float(call.caller_class))
             facts += collect_facts(flagged, policy.terms, None, (RULE_BY_NAME[FLAGGED],))

@@ -37,7 +37,7 @@ class ServedModel:
         problems: counts the calls with the status "wrong_input" or "fault", and logs each at most once a minute.
         model_input: takes the columns from a vector that the models take.
         flags: the numbers whose calls reached the highest band, for the rule `flagged`.
-        flags_numbers: whether the policy acts on this rule; otherwise no number is flagged.
+        acts_on_flags: whether the policy has an action for this rule; otherwise no number is flagged.
         networks: by feed, a sample of the scores so far. Thresholds that are distances from the score level of a
             network follow from it. It is empty for a model with fixed thresholds.
     """
@@ -69,7 +69,7 @@ class ServedModel:
         self.valid_until_ms = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
         self.model_input = ModelInput(bundle, self.features)
         self._bands = {bundle.feed: bundle.thresholds, **bundle.feeds}
-        self.flags, self.flags_numbers = Flags(policy.terms), policy.of_rule(FLAGGED) != "pass"
+        self.flags, self.acts_on_flags = Flags(policy.terms), policy.of_rule(FLAGGED) != "pass"
         self.networks = {feed: NetworkScores(level) for feed, level in bundle.levels.items()}
 
     def bands(self, feed: str) -> tuple[Band, ...]:
