@@ -30,7 +30,7 @@ from callsieve.features.intake.call_values import type_fault
 from callsieve.features.intake.intake import Intake
 from callsieve.features.records import Call, KeyedCall
 from callsieve.serving.bundle.level import Shift
-from callsieve.serving.scorer.flags import Flags
+from callsieve.serving.scorer.flags import FILE, Flags
 from callsieve.serving.scorer.network_scores import NetworkScores
 from callsieve.serving.scorer.problems import ProblemLog
 from callsieve.serving.scorer.scorer import Scorer
@@ -241,6 +241,7 @@ class Live:
         with self._lock:
             for case in cases:
                 self._recent.pop(case, None)
+        self._keep_scores()  # the file of flags forgets, too
         more, steps = True, chain(self.in_progress.forgetting(token), self._intake.forgetting(token))
         while more:
             with self._lock:
@@ -283,7 +284,7 @@ class Live:
             f"scores-{scorer.bundle.model_id}-{feed.replace(', ', '-').replace(' ', '_')}.bin": network
             for feed, network in scorer.networks.items()
         }
-        return {self._folder / name: lasting for name, lasting in (networks | {"flags.bin": scorer.flags}).items()}
+        return {self._folder / name: lasting for name, lasting in (networks | {FILE: scorer.flags}).items()}
 
     def _score(self, call: Call) -> Verdict:
         try:

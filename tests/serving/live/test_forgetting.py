@@ -4,7 +4,7 @@ import io
 import json
 import os
 import time
-from itertools import chain
+from itertools import chain, product
 
 import numpy as np
 import pytest
@@ -19,6 +19,8 @@ from callsieve.serving.live.forgetting import REQUESTS, blank_lines, forget, pen
 from callsieve.serving.live.journal import Journal, ReadCounts, file_path, read_journal
 from callsieve.serving.live.memory import REST, Limits, Memory, Upkeep
 from callsieve.serving.live.snapshots import snapshot_path
+from callsieve.serving.rules.register_lookup import Terms
+from callsieve.serving.scorer.flags import FILE, Flags
 from callsieve.training.oversight.privacy import service_state
 from tests.serving.live.test_live import calls, swap  # noqa: F401 - fixtures
 from tests.support import http_service, real_bundle
@@ -179,6 +181,25 @@ def test_blanked_lines_are_skipped_and_all_others_stay_in_place(tmp_path):
     assert list(read_journal(tmp_path, COMPLAINTS, 0, ReadCounts())) == [lines[0], lines[3], lines[6]]
 
 
+@pytest.mark.source("P6", by="serving/live/forgetting.py")
+@pytest.mark.parametrize("running", [True, False])
+def test_a_forgotten_number_is_no_longer_flagged_on_disk(swap, tmp_path, running):  # noqa: F811
+    flags, other = swap.scorer.flags, real_bundle.NUMBER_KEY.token("number", "y")
+    live = begin(swap, tmp_path / "state")
+    for at, token in product(range(1, 11), (TOKEN, other)):
+        flags.events(token, "t", at, caught=True)
+    if running:
+        live.forget(TOKEN)
+        written = (tmp_path / "state" / FILE).read_bytes()
+    live.close()
+    if not running:
+        forget(tmp_path / "state", TOKEN)
+        written = (tmp_path / "state" / FILE).read_bytes()
+    again = Flags(swap.scorer.policy.terms)
+    again.restore(written)
+    assert [again.events(token, "t", 20, caught=False) for token in (TOKEN, other)] == [0, 10]
+
+
 def test_a_request_is_a_token_and_waits_for_its_process(swap, tmp_path):  # noqa: F811
     with pytest.raises(ValueError, match="expected the token"):
         request_forgetting(tmp_path, "13800138000")
@@ -231,6 +252,8 @@ def test_a_request_outlives_a_rotation_of_keys(tmp_path):
     old = real_bundle.NUMBER_KEY.rotated("e2")
     new = old.rotated("e3")
     request_forgetting(tmp_path, old.token("number", "x"))
+    (tmp_path / FILE).write_bytes(Flags(Terms()).to_bytes())
     for _ in range(2):  # a request that has the new key already does not change
         service_state.rekey(tmp_path, Rekeying(old, new))
         assert [request.token for request in pending_requests(tmp_path)] == [new.token("number", "x")]
+        assert not (tmp_path / FILE).exists()

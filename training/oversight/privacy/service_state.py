@@ -22,6 +22,7 @@ from callsieve.serving.live.forgetting import blank_lines, pending_requests, rem
 from callsieve.serving.live.journal import ReadCounts, file_numbers, file_path, read_lines, seal, unseal
 from callsieve.serving.live.snapshots import snapshot_numbers, snapshot_path
 from callsieve.serving.live.verdict_log import VERDICTS, record_from_line
+from callsieve.serving.scorer.flags import FILE
 
 from .rewriting import ERASED, Deleted, Erasure, Expired
 
@@ -99,6 +100,7 @@ def rekey(state: Path, keys: Rekeying) -> dict[str, int]:
     """Rekeys the files of a scorer's live state; returns the number of lines by file."""
     for number in snapshot_numbers(state):
         replace_tokens(snapshot_path(state, number), keys.tokens)
+    (state / FILE).unlink(missing_ok=True)  # hashes of tokens of the former key, which no token is found by any more
     for request in pending_requests(state):
         request_forgetting(state, keys.token(request.token))
         if keys.token(request.token) != request.token:
