@@ -46,7 +46,17 @@ def windowed(
     source: str,
     role: str = "caller",
 ) -> list[Feature]:
-    """Declares one measure over several windows, one feature a window."""
+    """Declares one measure over several windows, one feature a window.
+
+    Args:
+        subject, measure: the beginning of the name.
+        how: aggregate, a key of `feature.FORMULAS`.
+        parts: the sums that the formula calls part, whole and other, as far as it uses them, separated by spaces.
+        windows: indices into `WINDOWS`.
+        en, zh: texts with `{}` for the window.
+        source: the evidence for the feature.
+        role: whose history is read, one of `feature.ROLES`.
+    """
     return [
         Feature(
             role,

@@ -7,8 +7,13 @@ Then the rule `flagged` holds for its calls above a threshold that lies `flag_re
 the lowest. So it holds no longer once the calls look innocent: of an owner whose number was forged, of the new owner of
 a recycled number, of a caller whom people call.
 
-In trials on varied worlds and another simulator, a flag for every call of a number made many more innocent calls count,
-and one that ends as the share of caught calls falls caught little more than single calls do. CONTRIBUTING.md has them.
+Innocent calls flagged in 10,000 / nuisance calls caught in %, in trials on two varied worlds (7001, 7003) and a network
+of another simulator (81):
+- single calls: 0.2 / 77, 0.4 / 74, 0.1 / 73;
+- this rule: 0.3 / 85, 1.2 / 84, 0.1 / 91;
+- every call of a number for a week after its third event: 9.7 / 88, 19 / 89, 0.3 / 99;
+- every call of a number on its trunk for a week after its tenth event: 0.9 / 86, 5.8 / 88, 0.1 / 96.
+A flag that ends as the share of caught calls falls below a quarter caught 80 to 82 in the first and the third.
 """
 
 from __future__ import annotations
