@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -19,10 +19,8 @@ from callsieve.training.evidence.funnel import Covered, TooFew, joined_funnel, t
 from callsieve.training.model.bands import FEWEST_CERTIFIED_ON
 from callsieve.training.model.folds import CallFolds, assign_folds, training_rows_by_feed
 from callsieve.training.model.matrix import feature_columns
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import days_of_records
-
-if TYPE_CHECKING:
-    from callsieve.training.model.settings import Settings
 
 Kind = Literal["innocent", "nuisance"]
 KINDS: tuple[Kind, ...] = ("innocent", "nuisance")

@@ -7,11 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.catalogue import catalogue_hash
+from callsieve.features.files.progress import Progress
 from callsieve.serving.bundle.bundle import MANIFEST
 from callsieve.serving.bundle.signing import SIGNER, key_id, read_public_key, write_public_key
 from callsieve.serving.scorer.scorer import Scorer
@@ -38,10 +39,11 @@ from .oversight.log.gates import Gates, shipped_gates
 from .oversight.log.key_folder import key_path, log_signing_key, new_key
 from .oversight.log.looks import Ledger
 from .oversight.log.payload_types import GateEntry, Look, RunPayload
-from .oversight.log.run_paths import record_store, run_paths
+from .oversight.log.run_paths import RunPaths, record_store, run_paths
 from .preflight import require_enough
 from .reports.check_page import PAGE, write_check_page
 from .reports.csv_tables import write_tables
+from .reports.drawing import Picture
 from .reports.model_card import write_documents
 from .reports.pictures import pictures
 from .reports.run_page import write_pictures, write_run_page
@@ -50,14 +52,6 @@ from .tracking.build_provenance import write_provenance
 from .tracking.mlflow_write import attach_file
 from .tracking.record import JUDGED, adaptation_round, dataset_entries, write_judged, write_record
 from .tracking.run_values import FinishedRun, run_metrics, track_run
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    from callsieve.features.files.progress import Progress
-
-    from .oversight.log.run_paths import RunPaths
-    from .reports.drawing import Picture
 
 
 def record_training(

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec import structs
 
 from callsieve.features.arrays import Array
-from callsieve.features.files.progress import silent
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.online.feeds import UNKNOWN_FEED, feed_of_table
 from callsieve.serving.bundle.metadata import Band, Calibration
 from callsieve.serving.rules.strata import STRATA
-from callsieve.training.data.sources import sources_of
+from callsieve.training.data.dataset import Dataset
+from callsieve.training.data.sources import Source, sources_of
 from callsieve.training.evidence.callers import Callers, posterior
 from callsieve.training.evidence.funnel import Covered
 from callsieve.training.model.bands import TARGETS, ChosenBands
@@ -30,6 +30,7 @@ from callsieve.training.model.fit import FitRows
 from callsieve.training.model.folds import MAX_CHOSEN_ON, random_rows
 from callsieve.training.model.matrix import array_hash, feature_columns
 from callsieve.training.model.pool import LastFolder, Pool, facts_of, pool_of
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import MAX_LEARNT_ROWS, FitFigures, Trained, golden_rows, make_metadata
 
 from .adapted_figures import AdaptedFigures, Learnt, Side
@@ -50,12 +51,6 @@ from .choice import (
 from .network import Network, allowed_calls, score_network
 from .own_trees import MEMBERS, stacked_model
 from .thresholds import estimate
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-    from callsieve.training.data.dataset import Dataset
-    from callsieve.training.data.sources import Source
-    from callsieve.training.model.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,10 +16,7 @@ import pyarrow.compute as pc
 
 from callsieve.features.keys.tokens import is_token
 from callsieve.training.data.check_files import VERDICTS
-from callsieve.training.data.dataset import FINDINGS
-
-if TYPE_CHECKING:
-    from callsieve.training.data.dataset import Dataset
+from callsieve.training.data.dataset import FINDINGS, Dataset
 
 SHEET = "to_check.csv"
 DRAWN = ("number", "probability", "look")

@@ -6,28 +6,23 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec.structs import replace
 
+from callsieve.features.arrays import Array
 from callsieve.features.catalogue import catalogue_hash
 from callsieve.features.files.strict_json import decode
 from callsieve.features.online.feeds import needs_second_model
-from callsieve.serving.bundle.bundle import MANIFEST, load
+from callsieve.serving.bundle.bundle import MANIFEST, Bundle, load
+from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.level import Shift, level_of
 from callsieve.serving.bundle.metadata import OPTIONAL_MODELS, SECOND, Band, Calibration
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.network_scores import sampled
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    from callsieve.features.arrays import Array
-    from callsieve.serving.bundle.bundle import Bundle
-    from callsieve.serving.bundle.forest import Forest
 
 
 @dataclass(frozen=True, slots=True)

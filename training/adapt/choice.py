@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,21 +11,17 @@ from scipy.special import expit, logit
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES
+from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.evidence.callers import ANSWER
 from callsieve.training.model.bands import TARGETS
 from callsieve.training.model.matrix import feature_columns, select_columns
+from callsieve.training.model.settings import Settings
 
 from .asking import Drawn
 from .network import Network, allowed_calls
 from .own_trees import OwnTrees, grow_own_trees, learning_rows
 from .thresholds import counted_above, threshold_for
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from callsieve.serving.bundle.metadata import Band
-    from callsieve.training.model.settings import Settings
 
 BELOW_EVEN = 2.0  # no threshold lies further below the score at which both kinds are equally likely
 FEWEST_CHECKS, FEWEST_FOR_TREES = 20, 50  # answered, before the threshold moves, and before own trees are tried

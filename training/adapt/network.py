@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,19 +10,17 @@ from callsieve.features.arrays import Array
 from callsieve.features.files.dates import DAY
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.rules.strata import strata_of
+from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.feeds import Feed, vectors_on
 from callsieve.training.evidence.callers import Callers, by_score, callers_of
 from callsieve.training.model.folds import MAX_CERTIFIED_ON, CallFolds, assign_folds, random_rows
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import score_rows
+from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import WINDOW_DAYS, Plan
 
 from .base import Base
 from .thresholds import Scored
-
-if TYPE_CHECKING:
-    from callsieve.training.data.dataset import Dataset
-    from callsieve.training.model.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pandas as pd
 
 from callsieve.features.files.atomic import check_distinct, check_present
 from callsieve.features.files.decode import Record, as_kind
-from callsieve.features.files.progress import silent
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.intake import Intake
-from callsieve.features.keys.tokens import KEY_VARIABLE
+from callsieve.features.keys.tokens import KEY_VARIABLE, Key
 from callsieve.features.reading.quarantine import BAD_VALUE, DUPLICATE, UNKNOWN_WORD, check_valid
 from callsieve.serving.batch.call_files import key_or_temporary
 from callsieve.serving.batch.keyed_rows import Rows, read_rows
@@ -27,10 +27,6 @@ from callsieve.serving.custody.purposes import current_declaration
 from .complaint_files import NumberLayout, end_of_day, moments_of, number_tokens, own_layout
 from .dataset import FINDINGS
 from .exclusions import add_rows
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-    from callsieve.features.keys.tokens import Key
 
 _Layout = TypeVar("_Layout", bound=NumberLayout)
 VERDICTS: Mapping[str, str] = {"nuisance": "nuisance", "innocent": "innocent"}

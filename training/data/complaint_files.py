@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,10 +25,10 @@ from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_present
 from callsieve.features.files.dates import time_zone
 from callsieve.features.files.decode import Record, as_kind, toml_as
-from callsieve.features.files.progress import silent
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.files.toml_file import read_toml
 from callsieve.features.intake.intake import Intake
-from callsieve.features.keys.tokens import is_token
+from callsieve.features.keys.tokens import Key, is_token
 from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.features.reading.quarantine import (
     BAD_TIME,
@@ -39,11 +39,6 @@ from callsieve.features.reading.quarantine import (
     check_valid,
 )
 from callsieve.serving.batch.keyed_rows import BAD_NUMBER, Rows, read_rows
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-    from callsieve.features.keys.tokens import Key
-
 
 MISSING_NUMBER = "missing_number"
 OWN_FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M")

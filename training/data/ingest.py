@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ import pyarrow as pa
 from callsieve.features.arrays import Array
 from callsieve.features.files.atomic import check_distinct, check_present
 from callsieve.features.files.dates import DAY, parse_day
-from callsieve.features.files.progress import silent, steps
+from callsieve.features.files.progress import Progress, silent, steps
 from callsieve.features.keys.tokens import Key
 from callsieve.features.offline.keyed_file import write_keyed
 from callsieve.features.reading.call_files import write_table
@@ -26,9 +26,6 @@ from callsieve.serving.custody.purposes import copy_declaration, current_declara
 from .check_files import CheckLayout, add_checks, own_or_default, read_check_file
 from .complaint_files import ReadComplaints, layout_named, read_complaint_file
 from .trusted_files import LISTS_FILE, TrustedLayout, add_to_lists, read_trusted_file
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
 
 TRAINING = "training"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 import pyarrow as pa
@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.decode import Record
-from callsieve.features.files.progress import silent
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.intake.intake import Intake
+from callsieve.features.keys.tokens import Key
 from callsieve.features.reading.call_files import write_table
 from callsieve.features.reading.quarantine import END_BEFORE_START, UNKNOWN_WORD
 from callsieve.serving.batch.call_files import key_or_temporary
@@ -32,10 +33,6 @@ from .check_files import KeyedRows, check_ingest, mark_repeated, own_or_default,
 from .complaint_files import NumberLayout, moments_of, number_tokens
 from .dataset import LISTS
 from .dataset_tables import arrow
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-    from callsieve.features.keys.tokens import Key
 
 Kind = Literal["customer", "own_line", "survey", "announcement", "other"]
 KINDS: Mapping[str, Kind] = {kind: kind for kind in get_args(Kind)}

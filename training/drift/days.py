@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,10 +24,6 @@ from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.feeds import Feed
 from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.folds import day_sample
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 Cuts = Mapping[str, tuple[float, ...]]
 

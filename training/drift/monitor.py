@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from scipy.special import betaincinv, expit
 
 from callsieve.features.arrays import Array
@@ -36,11 +38,6 @@ from callsieve.training.oversight.log.payload_types import Look
 
 from .days import LEVELS, MARK, NO_YES, NOT_CALLED, YES, Day, ScoredCalls, day_figures, midnight
 from .reference import KINDS, REFERENCE, Reference, chance, ks, log_odds, psi, read_reference, shares, watched_shares
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
-
 
 # Deviations that raise an alarm. What callers do, and where, varies on normal days, when a campaign of diallers begins
 # or ends; other statistics are steadier. The limits were chosen on the worlds of seeds 111, 112 and 211, those of

@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ from callsieve.features.arrays import Array
 from callsieve.features.files.progress import Progress
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.serving.batch.file_scoring import open_scorer
+from callsieve.serving.bundle.bundle import Bundle
 from callsieve.training.data.dataset import Dataset, read_dataset
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.label_policy import policy_of
@@ -41,10 +42,6 @@ from callsieve.training.model.matrix import feature_columns, labelled_rows
 from callsieve.training.model.scores import score_rows
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import fold_rows
-
-if TYPE_CHECKING:
-    from callsieve.serving.bundle.bundle import Bundle
-
 
 MOST_AUC = 0.55
 """The highest AUC that an attack on innocent callers may reach, at the upper end of its interval."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,16 +20,13 @@ from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL
 from callsieve.training.data.dataset import Dataset, campaigns_of
 from callsieve.training.data.exclusions import labels_to_learn
 from callsieve.training.data.feeds import recorded_calls
+from callsieve.training.data.sources import Role
 from callsieve.training.evidence.funnel import Covered, funnel
 from callsieve.training.evidence.judging_labels import JudgingLabels, judging_labels
 
 from .matrix import LabelledRows, labelled_rows, rows_with_truth
 from .settings import Settings
 from .split import FOLDS, WINDOW_DAYS, Plan, caller_classes, fold_of_group, fold_plan, fold_rows, groups
-
-if TYPE_CHECKING:
-    from callsieve.training.data.sources import Role
-
 
 ROWS_IN_ALL = 800_000  # training rows of a model, so that time and memory stay bounded with many folders
 BUSY_CALLS = 300  # a caller with more calls in a folder is busy

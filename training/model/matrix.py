@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,14 +15,11 @@ import pyarrow.compute as pc
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.online.feeds import COMPLETE
+from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.labels import UNREPORTED
 
 from .allocators import give_back
-
-if TYPE_CHECKING:
-    from callsieve.training.data.dataset import Dataset
-
 
 COPIED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 _BLOCK = 1 << 24  # bytes that are hashed at a time

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.files.dates import DAY
+from callsieve.features.files.progress import Progress
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.offline.odd_records import odd_table
 from callsieve.features.online.feeds import COMPLETE, NO_ORGANISATIONS, feed_of_table, without_lack
@@ -29,19 +30,15 @@ from callsieve.serving.batch.table_rules import calls_itself
 from callsieve.training.data.dataset import Dataset, count_numbers
 from callsieve.training.data.dataset_tables import TableFacts, table_facts
 from callsieve.training.data.feeds import POORER_FEEDS, Feed, recorded_rows, vectors_on
+from callsieve.training.data.sources import Role, Source
 from callsieve.training.evidence.funnel import Covered
 from callsieve.training.evidence.judging_labels import JudgingLabels, joined_labels
 
 from .allocators import give_back
 from .folds import CallFolds, assign_folds, nth_call, poorer_calls, training_rows_by_feed
 from .matrix import Matrix, build_matrix, joined_matrix, training_vectors
-
-if TYPE_CHECKING:
-    from callsieve.features.files.progress import Progress
-    from callsieve.training.data.sources import Role, Source
-
-    from .settings import Settings
-    from .split import Plan
+from .settings import Settings
+from .split import Plan
 
 LIST_WINDOW = 28 * DAY_MS  # a complaint keeps a number on a reputation list for this time
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,15 +26,10 @@ from callsieve.serving.scorer.network_scores import sampled
 
 from .bands import FeedScores
 from .fit import CV_FOLDS, cv_fold_of_calls
-from .matrix import feature_columns, select_columns
-from .pool import FeedVectors
-
-if TYPE_CHECKING:
-    from .matrix import Matrix
-    from .models import Fitted
-    from .pool import Gathered, Pool
-    from .settings import Settings
-
+from .matrix import Matrix, feature_columns, select_columns
+from .models import Fitted
+from .pool import FeedVectors, Gathered, Pool
+from .settings import Settings
 
 SCORED_AT_ONCE = 50_000  # calls, so that memory stays bounded
 

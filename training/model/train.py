@@ -5,18 +5,18 @@ folds, labels and vectors of each folder -> fit -> calibrate and choose threshol
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES, catalogue_hash
-from callsieve.features.files.progress import silent
+from callsieve.features.files.progress import Progress, silent
 from callsieve.features.online.feeds import COMPLETE, with_lacks
 from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.metadata import SECOND, BundleMetadata, GoldenVectors, Level
@@ -35,12 +35,6 @@ from .provenance import source_hash, versions
 from .scores import score_pool
 from .settings import Settings
 from .split import days_of_records
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from callsieve.features.files.progress import Progress
-
 
 GOLDEN_ROWS = 16
 MAX_LEARNT_ROWS = 200_000  # training rows that simpler models are fitted on

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.training.adapt.answers import SHEET
 
 from .run_page import environment, render
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PAGE = "to_check.html"
 FIRST_LINE = 2  # of the sheet, below its heading

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,7 @@ from callsieve.training.adapt.base import read_base
 from callsieve.training.adapt.network import score_network
 from callsieve.training.data.dataset import CAMPAIGNS, COMPLAINTS, FINDINGS, RECYCLED, Dataset, make_dataset
 from callsieve.training.data.sources import sources_of
-from callsieve.training.judging.evaluate import evaluate
+from callsieve.training.judging.evaluate import EvaluationFigures, evaluate
 from callsieve.training.judging.run_figures import RecordedRun
 from callsieve.training.model.allocators import give_back
 from callsieve.training.model.folds import assign_folds
@@ -37,9 +36,6 @@ from callsieve.training.world.store import write_world
 from callsieve.training.world.world import World
 
 from .simulated import new_key, simulated
-
-if TYPE_CHECKING:
-    from callsieve.training.judging.evaluate import EvaluationFigures
 
 ADAPTED = "the shipped model, adapted to this world"
 ADAPTED_ON = 300_000  # random calls, so that the demonstration stays short

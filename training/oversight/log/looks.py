@@ -17,13 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import to_builtins
 
 from callsieve.features.files.dates import utc_text
 from callsieve.features.files.decode import Record
+from callsieve.serving.bundle.metadata import BundleMetadata
 from callsieve.serving.custody.purposes import CALLS, is_simulated
 
 from .audit_log import PUBLIC_KEY, append, log_id, payloads, read
@@ -33,9 +33,6 @@ from .payload_types import Look, TouchPayload
 from .registry import open_registry, registered
 from .rounds import Round, preceding, round_of, uses
 from .run_paths import log_folder
-
-if TYPE_CHECKING:
-    from callsieve.serving.bundle.metadata import BundleMetadata
 
 Span = tuple[int, int]  # Unix ms, [begin, end)
 FILE = "looks.jsonl"  # registry of looks, in a folder of calls

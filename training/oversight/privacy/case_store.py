@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from callsieve.features.keys.rotation import Rekeying
 from callsieve.serving.cases import erasure
 from callsieve.serving.cases.feed import import_verdicts
 from callsieve.serving.cases.store import CaseStore
 from callsieve.serving.cases.tables import appeals, cases, clearances, store
+from callsieve.serving.custody.retention import Retention
 
 from .rewriting import ERASED, NOTHING_EXPIRED, Deleted, Expired
-
-if TYPE_CHECKING:
-    from callsieve.features.keys.rotation import Rekeying
-    from callsieve.serving.custody.retention import Retention
 
 TOKENS = {cases: ("caller", "block", "trunk", "device"), appeals: ("caller",), clearances: ("caller",)}
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -22,6 +22,7 @@ from callsieve.features.files.atomic import sha256, write_atomic
 from callsieve.features.files.progress import Progress, by_size, silent, steps
 from callsieve.features.intake.text_columns import dictionary_decoded, dictionary_encoded
 from callsieve.features.keys.callee_keys import EPHEMERAL
+from callsieve.features.keys.rotation import Rekeying
 from callsieve.serving.batch.output_keys import output_tokens
 from callsieve.serving.custody.expiry import all_moments_expired, count_expired, row_moments, unexpired_rows
 from callsieve.serving.custody.retention import Retention, RetentionRule
@@ -30,9 +31,6 @@ from callsieve.training.data.exclusions import DELETED, FILE, add_rows
 
 from .places import Person
 from .rewriting import Deleted, Erasure, Expired, Rewritten, rewrite, write_new_version
-
-if TYPE_CHECKING:
-    from callsieve.features.keys.rotation import Rekeying
 
 COLUMNS = ("caller", "callee", "number", "reporter", "network_caller")
 FOLLOWED = "call"  # column that links a row to its call
