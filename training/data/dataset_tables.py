@@ -25,18 +25,30 @@ TABLES = {
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """A table of a data set: SHA-256 of the whole table, number of rows, and "training" or "evaluation"."""
+    """A table of a data set: SHA-256 of the whole table, number of rows, "training" or "evaluation", and its columns,
+    with the word of MLflow for the type of each.
+    """
 
     name: str
     sha256: str
     rows: int
     context: str
+    columns: dict[str, str]
 
 
 def table_facts(dataset: Dataset) -> tuple[TableFacts, ...]:
     """Returns the facts of every table of a data set, the calls first."""
-    others = (TableFacts(name, fingerprint(table), table.num_rows, context) for name, table, context in tables(dataset))
-    return (TableFacts("calls", dataset.fingerprint, dataset.calls.num_rows, "training"), *others)
+    others = (_facts(name, fingerprint(table), table, context) for name, table, context in tables(dataset))
+    return (_facts("calls", dataset.fingerprint, dataset.calls, "training"), *others)
+
+
+def _facts(name: str, sha256: str, table: pa.Table, context: str) -> TableFacts:
+    kinds = ((pa.types.is_boolean, "boolean"), (pa.types.is_integer, "long"), (pa.types.is_floating, "double"))
+    known = (*kinds, (pa.types.is_timestamp, "datetime"))
+    columns = {
+        field.name: next((word for is_kind, word in known if is_kind(field.type)), "string") for field in table.schema
+    }
+    return TableFacts(name, sha256, table.num_rows, context, columns)
 
 
 def tables(dataset: Dataset) -> Iterable[tuple[str, pa.Table, str]]:

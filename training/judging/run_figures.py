@@ -191,7 +191,8 @@ class OperatingPoint(TypedDict):
 class DatasetEntry(TypedDict):
     """A table of a run: SHA-256 of the whole table, its rows, its source, and "training" or "evaluation".
 
-    `purpose`: of a table from a folder, what its declaration permits, or "undeclared".
+    `purpose`: of a table from a folder, what its declaration permits, or "undeclared". `columns`: of such a table, the
+    types of its columns, as MLflow names them.
     """
 
     sha256: str
@@ -199,6 +200,7 @@ class DatasetEntry(TypedDict):
     source: str
     context: str
     purpose: NotRequired[str]
+    columns: NotRequired[dict[str, str]]
 
 
 class ReasonText(TypedDict):

@@ -26,7 +26,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 try:
     from mlflow import MlflowClient
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunInfo, RunTag
+    from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunInfo, RunTag
     from mlflow.exceptions import MlflowException
     from sqlalchemy import make_url
     from sqlalchemy.exc import SQLAlchemyError
@@ -45,6 +45,7 @@ CHAMPION = "champion"  # the promoted one
 PLACES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
@@ -154,16 +155,18 @@ def write_run(
         experiment = experiment_of(client, uri, artifacts)
         run = new_run(client, experiment, name, made_by, began, {LOG: tags[LOG]} if LOG in tags else None)
         try:
-            by_group = dict(sorted(metrics.items(), key=lambda metric: "/" in metric[0]))  # MLflow shows a dozen
-            write_values(client, run.run_id, parameters, by_group, tags)
-            write_curves(client, run.run_id, curves or {})
-            client.log_inputs(run.run_id, [dataset_input(key, entry) for key, entry in datasets.items()])
+            inputs = [dataset_input(key, entry) for key, entry in datasets.items()]
+            client.log_inputs(run.run_id, inputs)
             client.log_dict(run.run_id, dict(figures), "figures.json")
             for folder, path in files.items():
                 send = client.log_artifacts if path.is_dir() else client.log_artifact
                 send(run.run_id, str(path), folder)
-            if model is not None:
-                log_model(client, run.run_id, model)
+            of_model = {} if model is None else log_model(client, run, model, tags)
+            if of_model and inputs:
+                of_model |= {"dataset_name": inputs[0].dataset.name, "dataset_digest": inputs[0].dataset.digest}
+            by_group = dict(sorted(metrics.items(), key=lambda metric: "/" in metric[0]))  # MLflow shows a dozen
+            write_values(client, run.run_id, parameters, by_group, tags, of_model)
+            write_curves(client, run.run_id, curves or {})
         except BaseException:
             client.set_terminated(run.run_id, "FAILED")
             raise
@@ -172,11 +175,22 @@ def write_run(
     return {"run": run.run_id, "version": version}
 
 
-def log_model(client: MlflowClient, run: str, save: Callable[[Path], None]) -> None:
-    """Adds the MLflow model that `save` writes into a new folder to a run."""
+def log_model(
+    client: MlflowClient, run: RunInfo, save: Callable[[Path], None], tags: Mapping[str, str]
+) -> dict[str, str]:
+    """Adds the MLflow model that `save` writes into a new folder to a run, and to MLflow's list of models.
+
+    Its files stay among the artifacts of the run, so the list has it as external.
+    Returns: its id, by which metrics name their model.
+    """
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder, ARTIFACT))
-        client.log_artifacts(run, str(Path(folder, ARTIFACT)), ARTIFACT)
+        client.log_artifacts(run.run_id, str(Path(folder, ARTIFACT)), ARTIFACT)
+    shown = {name: tags[name] for name in OF_VERSION if name in tags} | {"mlflow.model.isExternal": "true"}
+    model: str = client.create_logged_model(run.experiment_id, MODEL, run.run_id, shown).model_id
+    client.finalize_logged_model(model, "READY")
+    client.log_outputs(run.run_id, [LoggedModelOutput(model, 0)])
+    return {"model_id": model, "run_id": run.run_id}
 
 
 def attach_file(uri: str, run: str, path: Path, folder: str) -> None:
@@ -225,13 +239,14 @@ def write_values(
     parameters: Mapping[str, object],
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
+    of_model: Mapping[str, str],
 ) -> None:
-    """Writes all parameters, metrics and tags of a run."""
+    """Writes all parameters, metrics and tags of a run; `of_model` are the fields by which a metric names its model."""
     long = [key for key, value in parameters.items() if len(str(value)) > PARAMETER_LENGTH]
     if long:
         raise ValueError(f"parameter {long[0]}: expected at most {PARAMETER_LENGTH} characters")
     now = time.time_ns() // 1_000_000
-    client.log_batch(run, metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()])
+    client.log_batch(run, metrics=[Metric(key, float(value), now, 0, **of_model) for key, value in metrics.items()])
     params = [Param(key, str(value)) for key, value in parameters.items()]
     run_tags = [RunTag(key, value) for key, value in tags.items()]
     for begin in range(0, max(len(params), len(run_tags)), BATCH):
@@ -248,12 +263,14 @@ def write_curves(client: MlflowClient, run: str, curves: Mapping[str, Sequence[f
 
 def dataset_input(name: str, entry: DatasetEntry) -> DatasetInput:
     """Returns a dataset of a run. Its digest covers the whole table; MLflow's own covers the first 10,000 rows."""
+    columns = [{"type": kind, "name": column, "required": True} for column, kind in entry.get("columns", {}).items()]
     return DatasetInput(
         Dataset(
             name=name,
             digest=entry["sha256"][:DIGEST_LENGTH],
             source_type="code",
             source=json.dumps({"tags": {"source": entry["source"]}}),
+            schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
             profile=json.dumps({"sha256": entry["sha256"], "num_rows": entry["rows"]}),
         ),
         [InputTag("mlflow.data.context", entry["context"])],

@@ -88,7 +88,7 @@ def dataset_entries(trained: Trained, source: str, adaptation: Adaptation | None
         several = f" {place}" if len(trained.folders) > 1 else ""
         for table in folder.tables:
             add(f"{table.name}{several}", table.sha256, table.rows, table.context, folder.name or source)
-            entries[f"{table.name}{several}"]["purpose"] = folder.purpose
+            entries[f"{table.name}{several}"] |= {"purpose": folder.purpose, "columns": table.columns}
     for place, sheet in enumerate(adaptation.answers.sheets if adaptation else (), 1):
         add(f"{ANSWERS} {place}", sheet.sha256, sheet.rows, "training", sheet.path)
         entries[f"{ANSWERS} {place}"]["purpose"] = UNDECLARED

@@ -70,6 +70,20 @@ def record(folder, **changed):
     return mlflow_write.write_run(default_store(folder), folder / "artifacts", **(values | changed))
 
 
+def test_the_list_of_models_has_the_run_with_its_metrics_and_calls(recorded_run):
+    client, run, figures = recorded_run
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert (model.source_run_id, model.status.name, model.name) == (run.info.run_id, "READY", "callsieve")
+    assert model.tags["model_id"] == figures["model"]["id"]
+    of_run = {key: value for key, value in run.data.metrics.items() if not key.startswith(("loss ", "catch in "))}
+    assert {metric.key: metric.value for metric in model.metrics} == of_run
+    calls = next(entry.dataset for entry in run.inputs.dataset_inputs if entry.dataset.name == "calls")
+    assert {(metric.dataset_name, metric.dataset_digest) for metric in model.metrics} == {("calls", calls.digest)}
+    types = {column["name"]: column["type"] for column in json.loads(calls.schema)["mlflow_colspec"]}
+    assert (types["caller"], types["start"]) == ("string", "long")
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+
+
 def test_parameters_metrics_and_tags_are_recorded(recorded_run):
     client, run, figures = recorded_run
     assert run.info.status == "FINISHED"
