@@ -20,7 +20,7 @@ from callsieve.serving.rules.rule_bits import BITS, matching_bits, rule_names, t
 from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, VECTOR_FEATURES, RuleInput, rule_input
 from callsieve.serving.rules.rules import FLAGGED, RULE_BY_NAME
 from callsieve.serving.rules.strata import STRATA, strata_of
-from callsieve.serving.scorer.flags import Flags
+from callsieve.serving.scorer.flags import events_of_calls
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
@@ -83,7 +83,7 @@ def with_flags(scorer: Scorer, calls: pa.Table, vectors: Array, scores: Scores, 
     bands = () if scores.shift.unlike else scorer.bands(scores.feed)
     if not bands or not scorer.acts_on_flags:
         return scores
-    stratum, start, flags = strata_of(vectors), calls["start"].to_numpy(), Flags(scorer.policy.terms)
+    stratum, start = strata_of(vectors), calls["start"].to_numpy()
     highest, lowest = (
         np.array(thresholds)[stratum]
         for thresholds in (
@@ -96,12 +96,7 @@ def with_flags(scorer: Scorer, calls: pa.Table, vectors: Array, scores: Scores, 
     places = places[np.argsort(start[places], kind="stable")]
     callers, trunks = (calls[name].take(pa.array(places)).cast(pa.string()).to_pylist() for name in ("caller", "trunk"))
     events = np.zeros(len(start))
-    events[places] = [
-        flags.events(caller, trunk, at, caught=is_caught)
-        for caller, trunk, at, is_caught in zip(
-            callers, trunks, start[places].tolist(), caught[places].tolist(), strict=True
-        )
-    ]
+    events[places] = events_of_calls(callers, trunks, start[places].tolist(), caught[places].tolist())
     flagged = RuleInput(flag_events=events, caller_class=vectors[:, NAMES.index(VECTOR_FEATURES["caller_class"])])
     is_flagged = np.asarray(RULE_BY_NAME[FLAGGED].when(flagged, scorer.policy.terms), dtype=bool)
     rule_bits = np.where(is_flagged, scores.rule_bits | BITS[FLAGGED], scores.rule_bits)

@@ -30,6 +30,7 @@ FORMAT: Literal[4] = 4
 SECOND = "second"
 """Name of the optional yes-no model for poorer records, see `features/online/feeds.py`."""
 OPTIONAL_MODELS = ("content", "mode")
+OPTIONAL_KEYS = ("flags", "levels")
 _MAX_INTEGER = 2**53
 _MAX_NESTING = 12
 _HASH = re.compile(r"[0-9a-f]{8,128}")
@@ -175,6 +176,8 @@ class BundleMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         feeds: for other feeds, bands of the same names in the same order. On a feed without bands every band abstains.
         levels: by feed, the score levels that the thresholds on it are distances from (`level.py`); a feed without an
             entry has fixed thresholds. The key is not in the file if there are none.
+        flags: by feed, the lower threshold of numbers that were caught several times, with the certificate of model and
+            flags together (`scorer/flags.py`). The key is not in the file if there are none.
         second_calibration: map from the raw score of the second model to probability; None without such a model.
         label_policy, training: free JSON objects.
         valid_from, valid_until: UTC moments such as "2026-03-01T00:00:00Z".
@@ -199,6 +202,7 @@ class BundleMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     feed: str = COMPLETE
     feeds: Mapping[str, tuple[Band, ...]] = field(default_factory=dict)
     levels: Mapping[str, Level] = field(default_factory=dict)
+    flags: Mapping[str, Band] = field(default_factory=dict)
     second_calibration: Calibration | None = None
     format: Literal[4] = FORMAT
 
@@ -213,8 +217,9 @@ def metadata_to_json(metadata: BundleMetadata) -> bytes:
         },
     )
     fields = {name: getattr(metadata, name) for name in BundleMetadata.__struct_fields__}
-    if not metadata.levels:
-        del fields["levels"]
+    for name in OPTIONAL_KEYS:
+        if not fields[name]:
+            del fields[name]
     return encode(_plain(fields | {"golden": golden}))
 
 
@@ -223,7 +228,7 @@ def metadata_from_json(data: bytes) -> BundleMetadata:
     value = as_kind(decode(data), dict[str, Any], "metadata")
     if value.get("format") != FORMAT:
         raise ValueError(f"format must be {FORMAT}, got {value.get('format')!r}")
-    if missing := sorted(set(BundleMetadata.__struct_fields__) - value.keys() - {"levels"}):
+    if missing := sorted(set(BundleMetadata.__struct_fields__) - value.keys() - {*OPTIONAL_KEYS}):
         raise ValueError(f"expected the keys {', '.join(missing)}")
     file = as_kind(value.pop("golden"), _GoldenFile, "golden")
     metadata = as_kind(value, BundleMetadata, "")
@@ -269,6 +274,10 @@ def _check(metadata: BundleMetadata) -> None:
         _check_bands(others, f"feed {feed!r}")
         if [band.name for band in others] != bands:
             raise ValueError(f"feed {feed!r} must have the bands {', '.join(bands)} in this order")
+    for feed, band in metadata.flags.items():
+        if feed not in (metadata.feed, *metadata.feeds):
+            raise ValueError(f"flags: {feed!r} must be a feed with bands")
+        _check_bands((band,), f"flags: {feed!r}")
     for feed, level in metadata.levels.items():
         if feed not in (metadata.feed, *metadata.feeds):
             raise ValueError(f"levels: {feed!r} must be a feed with bands")

@@ -34,10 +34,6 @@ class TermsFile(Struct, frozen=True, forbid_unknown_fields=True):
     many_callers: Calls | UnsetType = UNSET
     repeat_calls: Calls | UnsetType = UNSET
     known_talk_days: Annotated[float, Meta(gt=0, le=6)] | UnsetType = UNSET
-    flag_calls: Annotated[float, Meta(ge=1, le=255)] | UnsetType = UNSET
-    flag_hours: Annotated[float, Meta(gt=0, le=24 * 28)] | UnsetType = UNSET
-    flag_reach: Share | UnsetType = UNSET
-    flag_days: Annotated[float, Meta(gt=0, le=28)] | UnsetType = UNSET
     content_share: Share | UnsetType = UNSET
     marketing: tuple[Annotated[str, Meta(min_length=1)], ...] | UnsetType = UNSET
     must_register: _Classes | UnsetType = UNSET

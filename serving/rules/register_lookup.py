@@ -27,10 +27,6 @@ class Terms:
         repeat_calls: calls of the caller to the called number in the hour before from which the guard
             `repeated_caller` applies, below `bombing_calls`. Infinity turns the guard off.
         known_talk_days: days with a long talk from which the guard `long_talks` applies.
-        flag_calls: calls that reach the highest band from which a number is flagged (`scorer/flags.py`), at most 255.
-        flag_hours: longest time from one of them to the next.
-        flag_reach: how far the threshold of a flagged number lies from the highest band to the lowest, 0 to 1.
-        flag_days: days after the last one for which the number stays flagged.
         content_share: probability from which the content model counts against a called person's preferences, 0 to 1.
         marketing: businesses that need the called person's consent.
         must_register: number classes that must be registered before they call out.
@@ -43,10 +39,6 @@ class Terms:
     many_callers: float = math.inf
     repeat_calls: float = math.inf
     known_talk_days: float = 2.0
-    flag_calls: float = 10.0
-    flag_hours: float = 24.0
-    flag_reach: float = 0.67
-    flag_days: float = 7.0
     content_share: float = 0.8
     marketing: tuple[str, ...] = ()
     must_register: tuple[str, ...] = ()

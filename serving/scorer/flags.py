@@ -1,11 +1,11 @@
 """Flagged numbers: a number that was caught several times has a lower threshold for some days.
 
 A model judges each call anew, so the next call of a number that it caught ten times may lie just below the threshold. A
-call that reaches the bundle's highest band is an event of its number on its trunk. After `flag_calls` events, each
-within `flag_hours` of the one before, the number is flagged there, and stays so for `flag_days` after its last event.
-Then the rule `flagged` holds for its calls above a threshold that lies `flag_reach` of the way from the highest band to
-the lowest. So it holds no longer once the calls look innocent: of an owner whose number was forged, of the new owner of
-a recycled number, of a caller whom people call.
+call that reaches the bundle's highest band is an event of its number on its trunk. After EVENTS events, each within
+SPAN of the one before, the number is flagged there, and stays so for LIFE after its last event. Then the rule `flagged`
+holds for its calls above a lower threshold, which the bundle has for each feed with the certificate of model and flags
+together (`training/model/flagged.py`). So it holds no longer once the calls look innocent: of an owner whose number was
+forged, of the new owner of a recycled number, of a caller whom people call.
 
 Innocent calls flagged in 10,000 / nuisance calls caught in %, in trials on two varied worlds (7001, 7003) and a network
 of another simulator (81):
@@ -19,16 +19,15 @@ A flag that ends as the share of caught calls falls below a quarter caught 80 to
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from threading import Lock
-from typing import TYPE_CHECKING
 
 from callsieve.features.files.dates import DAY, HOUR
 
-if TYPE_CHECKING:
-    from callsieve.serving.rules.register_lookup import Terms
-
+EVENTS, SPAN, LIFE = 10, 24 * HOUR, 7 * DAY
+NAME = f"flagged after {EVENTS} calls within {SPAN // HOUR} hours each, for {LIFE // DAY} days"
+"""Name of the threshold of flagged numbers in a bundle: the certificate holds for this rule alone."""
 FILE = "flags.bin"
 """Name of the file of `Flags.to_bytes` in a folder of live state."""
 LAYOUT = 1  # version of `Flags.to_bytes`
@@ -47,8 +46,7 @@ class Flags:
     Events of one millisecond count once, and none counts for a call of its own millisecond, so calls at the same moment
     may come in any order. Threads may share it.
 
-    >>> from callsieve.serving.rules.register_lookup import Terms
-    >>> flags = Flags(Terms(flag_calls=2))
+    >>> flags = Flags(calls=2)
     >>> [flags.events("e1.a", None, at, caught=True) for at in (1000, 2000, 3000)]
     [0, 0, 2]
     >>> flags.release("e1.a")
@@ -56,9 +54,9 @@ class Flags:
     0
     """
 
-    def __init__(self, terms: Terms) -> None:
-        self._calls = int(terms.flag_calls)
-        self._span, self._life = int(terms.flag_hours * HOUR), int(terms.flag_days * DAY)
+    def __init__(self, *, calls: int = EVENTS, span: int = SPAN, life: int = LIFE) -> None:
+        """Takes how many events flag a number, how long each waits for the next, and how long a flag lasts (ms)."""
+        self._calls, self._span, self._life = calls, span, life
         self._lock = Lock()
         self._tables = [_Table() for _ in range(TABLES)]
 
@@ -117,6 +115,15 @@ class Flags:
             table.put(table.place(key), key, packed, 0)
         with self._lock:
             self._tables = tables
+
+
+def events_of_calls(
+    callers: Sequence[str], trunks: Sequence[str | None], starts: Sequence[int], caught: Sequence[bool]
+) -> list[int]:
+    """Returns how many events flag the number of each call, for calls in order of start; see `Flags.events`."""
+    flags = Flags()
+    calls = zip(callers, trunks, starts, caught, strict=True)
+    return [flags.events(caller, trunk, at, caught=is_caught) for caller, trunk, at, is_caught in calls]
 
 
 class _Table:

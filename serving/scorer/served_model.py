@@ -16,7 +16,7 @@ from callsieve.serving.rules.preferences import confident_class
 from callsieve.serving.rules.rules import FLAGGED
 from callsieve.serving.rules.strata import STRATA, strata_of
 
-from .flags import Flags
+from .flags import NAME, Flags
 from .network_scores import NetworkScores
 from .problems import ProblemLog
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from callsieve.features.arrays import Floats
     from callsieve.serving.bundle.bundle import Bundle
     from callsieve.serving.bundle.metadata import Band
+
+UNCERTIFIED_REACH = 0.67
 
 
 class ServedModel:
@@ -69,7 +71,7 @@ class ServedModel:
         self.valid_until_ms = datetime.fromisoformat(bundle.valid_until).timestamp() * 1000
         self.model_input = ModelInput(bundle, self.features)
         self._bands = {bundle.feed: bundle.thresholds, **bundle.feeds}
-        self.flags, self.acts_on_flags = Flags(policy.terms), policy.of_rule(FLAGGED) != "pass"
+        self.flags, self.acts_on_flags = Flags(), policy.of_rule(FLAGGED) != "pass"
         self.networks = {feed: NetworkScores(level) for feed, level in bundle.levels.items()}
 
     def bands(self, feed: str) -> tuple[Band, ...]:
@@ -77,12 +79,17 @@ class ServedModel:
         return self._bands.get(feed, ())
 
     def flag_threshold(self, stratum: str, feed: str) -> float:
-        """Returns the lowest raw score at which the rule `flagged` holds; infinity where the highest band abstains."""
+        """Returns the lowest raw score at which the rule `flagged` holds; infinity where it never holds.
+
+        A bundle from before flags had certificates has no thresholds for them; they lie UNCERTIFIED_REACH of the way
+        from its highest band to its lowest.
+        """
+        if self.bundle.flags:
+            band = self.bundle.flags.get(feed)
+            return band.threshold_for(stratum) if band is not None and band.name == NAME else math.inf
         bands = self.bands(feed)
         high = bands[0].threshold_for(stratum) if bands else math.inf
-        if math.isinf(high):
-            return high
-        return high - self.policy.terms.flag_reach * (high - bands[-1].threshold_for(stratum))
+        return high if math.isinf(high) else high - UNCERTIFIED_REACH * (high - bands[-1].threshold_for(stratum))
 
     def feed_fault(self, feed: str) -> str:
         """Returns that no band applies on a feed, and the feeds that have bands, in one line; "" if some apply."""

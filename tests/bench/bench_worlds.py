@@ -27,7 +27,8 @@ from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.training.data.sources import Source, folder_sources
 from callsieve.training.judging.detection import calls_to_detection
 from callsieve.training.model import pool
-from callsieve.training.model.bands import FeedScores, bands_of, caution_of
+from callsieve.training.model.bands import bands_of, caution_of
+from callsieve.training.model.certify import FeedScores
 from callsieve.training.model.fit import cv_fold_of_calls
 from callsieve.training.model.matrix import Matrix, feature_columns
 from callsieve.training.model.models import fit_all

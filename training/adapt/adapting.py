@@ -16,7 +16,7 @@ from msgspec import structs
 
 from callsieve.features.arrays import Array
 from callsieve.features.files.progress import Progress, silent
-from callsieve.features.online.feeds import UNKNOWN_FEED, feed_of_table
+from callsieve.features.online.feeds import COMPLETE, UNKNOWN_FEED, feed_of_table
 from callsieve.serving.bundle.metadata import Band, Calibration
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.data.dataset import Dataset
@@ -25,8 +25,9 @@ from callsieve.training.evidence.callers import Callers, posterior
 from callsieve.training.evidence.funnel import Covered
 from callsieve.training.model.bands import TARGETS, ChosenBands
 from callsieve.training.model.calibration import Calibrations, calibrate_probable
-from callsieve.training.model.certify import certificate, strata
+from callsieve.training.model.certify import FeedScores, certificate, strata
 from callsieve.training.model.fit import FitRows
+from callsieve.training.model.flagged import ChosenFlags, choose_flags
 from callsieve.training.model.folds import MAX_CHOSEN_ON, random_rows
 from callsieve.training.model.matrix import array_hash, feature_columns
 from callsieve.training.model.pool import LastFolder, Pool, facts_of, pool_of
@@ -253,7 +254,11 @@ def trained_parts(
     facts, pool = facts_of(source, network.dataset, network.folds), judged_pool(network, settings)
     part = np.zeros(len(nuisance), dtype=np.int64) if trees is None else trees.held_out
     cv_fold = part[network.caller]
-    columns = feature_columns(settings.features)
+    columns, raw = feature_columns(settings.features), network.raw if choice is None else choice.raw
+    if choice is None:
+        flags = ChosenFlags({name: band for name, band in base.bundle.flags.items() if name == recorded}, {})
+    else:
+        flags = choose_flags({COMPLETE: FeedScores(raw, network.stratum)}, {COMPLETE: bands}, pool, recorded)
     figures = FitFigures(
         trees={name: model.count("\nTree=") for name, model in models.items()},
         classes={name: list(words) for name, words in base.bundle.classes.items()},
@@ -265,8 +270,9 @@ def trained_parts(
         rows={"train": min(len(network.rows), MAX_LEARNT_ROWS)},
         sides={"train": array_hash([network.rows, nuisance, network.raw])},
         feeds={},
+        flags=flags.figures,
     )
-    chosen, calibrations = ChosenBands(bands, {}, {}), Calibrations(calibration, figures.calibration, None)
+    chosen, calibrations = ChosenBands(bands, {}, {}, flags), Calibrations(calibration, figures.calibration, None)
     named = {"model": base.bundle.model_id, "signed_by": base.bundle.signed_by, "learnt": learnt_by(choice)}
     return Trained(
         settings=settings,
@@ -274,7 +280,7 @@ def trained_parts(
         pool=pool,
         X=network.X,
         cv_fold=cv_fold,
-        raw=network.raw if choice is None else choice.raw,
+        raw=raw,
         stratum=network.stratum,
         shift=np.zeros(1),
         learnt=FitRows(network.X[:0], cv_fold[:0], None),

@@ -57,7 +57,8 @@ class Base:
             return self
         shift = level.shift(level_of(sampled(raw).tolist()))
         moved = tuple(moved_band(band, shift) for band in self.bands(feed))
-        bundle = replace(self.bundle, levels={})
+        flags = {name: moved_band(band, shift) for name, band in self.bundle.flags.items() if name == feed}
+        bundle = replace(self.bundle, levels={}, flags=flags)
         if feed == bundle.feed:
             bundle = replace(bundle, thresholds=moved)
         else:

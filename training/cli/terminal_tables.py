@@ -126,6 +126,11 @@ def training(figures: RecordedRun, folder: Path) -> None:
     show_rows(
         "incomplete records", named(figures["feeds"], "records"), "records false_calls benign_calls certified catch"
     )
+    show_rows(
+        "model and flagged numbers",
+        named(figures["flags"], "records"),
+        "records false_calls benign_calls catch catch_of_single_calls",
+    )
     last = figures["last_day"]
     verdicts = {word: {"calls": calls, "callers": last["callers"][word]} for word, calls in last["actions"].items()}
     show_rows(f"verdicts on {last['date']}", named(verdicts, "action"))

@@ -20,8 +20,8 @@ from callsieve.serving.bundle.metadata import Band, BundleMetadata
 from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training.data.dataset import count_numbers
-from callsieve.training.model.bands import FeedScores, aligned_scores, bands_of, caution_of, chosen_on
-from callsieve.training.model.certify import difference_interval
+from callsieve.training.model.bands import aligned_scores, bands_of, caution_of, chosen_on
+from callsieve.training.model.certify import FeedScores, difference_interval
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import FolderFacts
 from callsieve.training.model.scores import levels_of_folders, score_rows
@@ -128,6 +128,7 @@ def judge(
         "kinds": class_figures(t, calls.rows & (scores >= band.threshold)),
         "baselines": {name: headline_of(calls, raw, own) for name, (raw, own) in baselines.items()},
         "feeds": t.fitted.feeds,
+        "flags": t.fitted.flags,
         "by_folder": folder_figures(
             calls, t.folders, t.pool.folder, band, actions, baselines | {"rule": (calls.rule, rule)}
         ),

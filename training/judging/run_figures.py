@@ -11,6 +11,7 @@ from typing import NotRequired, TypedDict
 from callsieve.training.adapt.adapted_figures import AdaptedFigures
 from callsieve.training.evidence.funnel import Covered, TooFew
 from callsieve.training.model.bands import FeedFigures
+from callsieve.training.model.flagged import FlagFigures
 from callsieve.training.oversight.log.payload_types import GateEntry
 
 from .calls_made import Bucket, SliceReliability
@@ -148,11 +149,11 @@ class Judgement(ScoreFigures):
     """Figures of a training.
 
     `kinds` are the class models, `baselines` the operating points of simpler scorers. `by_folder` is empty unless
-    several folders certified the model. `feeds` has the poorer records by the name of the feed. `covered`: from all
-    calls to those that judge, by evidence; {} with a truth. `too_few`: what is missing for a certificate.
-    `odd_records`: signs that records were read in a wrong way, a sentence each. `data_curve` is None unless the
-    training had the option. `gain` is over the shipped model; None without it, as in an adaptation, which stands
-    beside its base.
+    several folders certified the model. `feeds` has the poorer records by the name of the feed, `flags` the
+    certificates of model and flags together. `covered`: from all calls to those that judge, by evidence; {} with a
+    truth. `too_few`: what is missing for a certificate. `odd_records`: signs that records were read in a wrong way, a
+    sentence each. `data_curve` is None unless the training had the option. `gain` is over the shipped model; None
+    without it, as in an adaptation, which stands beside its base.
     """
 
     model: ModelFigures
@@ -166,6 +167,7 @@ class Judgement(ScoreFigures):
     baselines: dict[str, Headline]
     by_folder: list[FolderFigures]
     feeds: dict[str, FeedFigures]
+    flags: dict[str, FlagFigures]
     covered: dict[str, Covered]
     too_few: TooFew | None
     odd_records: list[str]

@@ -18,12 +18,14 @@ from callsieve.training.evidence.funnel import fewest_calls
 from .certify import (
     CONFIDENCE,
     CertificateFigures,
+    FeedScores,
     certificate,
     certificate_figures,
     choose_threshold,
     strata,
     upper_bound,
 )
+from .flagged import ChosenFlags, choose_flags
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -68,14 +70,6 @@ def caution_of(*, by_folder: bool) -> Caution:
     return OF_FOLDERS if by_folder else OF_GROUPS
 
 
-@dataclass(frozen=True, slots=True)
-class FeedScores:
-    """Raw scores of all calls on one feed, NaN where a call was not scored, and their strata as places among STRATA."""
-
-    raw: Array
-    stratum: Array
-
-
 class FeedFigures(CertificateFigures):
     """The certificate of the model on records that lack something, and its catch rate there."""
 
@@ -84,11 +78,12 @@ class FeedFigures(CertificateFigures):
 
 @dataclass(frozen=True, slots=True)
 class ChosenBands:
-    """The bands of a model, the certified bands of other feeds by name, and the figures of each poorer feed."""
+    """The bands of a model, the certified bands of other feeds by name, the figures of each poorer feed, and flags."""
 
     bands: tuple[Band, ...]
     by_feed: dict[str, tuple[Band, ...]]
     figures: dict[str, FeedFigures]
+    flags: ChosenFlags
 
 
 def choose_bands(by_feed: Mapping[str, FeedScores], pool: Pool, own: str, caution: Caution) -> ChosenBands:
@@ -99,7 +94,10 @@ def choose_bands(by_feed: Mapping[str, FeedScores], pool: Pool, own: str, cautio
     bands = {name: bands_of(scores, choose, certify, caution) for name, scores in by_feed.items()}
     complete = bands.pop(COMPLETE)
     figures = {name: feed_figures(by_feed[name], pool, poorer[0]) for name, poorer in bands.items()}
-    return ChosenBands(complete, bands_of_other_feeds(own, bands), figures)
+    certified = certified_bands({COMPLETE: complete, **bands}, own)
+    flags = choose_flags(by_feed, certified, pool, own)
+    by_name = {with_lacks(own, lack): of_feed for lack, of_feed in certified.items() if lack != COMPLETE}
+    return ChosenBands(complete, by_name, figures, flags)
 
 
 def chosen_on(pool: Pool) -> Array:
@@ -209,10 +207,11 @@ def aligned_scores(raw: Array, stratum: Array, band: Band) -> Array:
     return np.asarray(np.where(raw >= threshold, np.maximum(shifted, band.threshold), np.minimum(shifted, below)))
 
 
-def bands_of_other_feeds(own: str, by_lack: Mapping[str, tuple[Band, ...]]) -> dict[str, tuple[Band, ...]]:
-    """Returns the certified bands by the name of the feed that the records are on without more of what they have."""
-    certified = {with_lacks(own, lack): bands for lack, bands in by_lack.items() if bands[0].certificate.certified}
-    return {name: bands for name, bands in certified.items() if name not in (own, UNKNOWN_FEED)}
+def certified_bands(by_lack: Mapping[str, tuple[Band, ...]], own: str) -> dict[str, tuple[Band, ...]]:
+    """Returns the certified bands of the complete feed, and of those that lack more than the records do."""
+    certified = {lack: bands for lack, bands in by_lack.items() if bands[0].certificate.certified}
+    known = (own, UNKNOWN_FEED)
+    return {lack: bands for lack, bands in certified.items() if lack == COMPLETE or with_lacks(own, lack) not in known}
 
 
 def feed_figures(scores: FeedScores, pool: Pool, band: Band) -> FeedFigures:

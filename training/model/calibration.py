@@ -18,7 +18,7 @@ from callsieve.features.online.feeds import COMPLETE, SECOND_MODEL
 from callsieve.serving.bundle.metadata import Calibration
 
 if TYPE_CHECKING:
-    from .bands import FeedScores
+    from .certify import FeedScores
     from .pool import Pool
 
 FOLDS = 5  # for comparing the two calibrations

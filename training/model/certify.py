@@ -7,6 +7,7 @@ flagged. A certificate does not count such calls: they show nothing about the mo
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -17,6 +18,14 @@ from callsieve.serving.bundle.metadata import Certificate
 
 ROUNDS, CONFIDENCE = 2000, 0.95
 _CELLS = 1 << 22  # of one table of draws: 32 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class FeedScores:
+    """Raw scores of all calls on one feed, NaN where a call was not scored, and their strata as places among STRATA."""
+
+    raw: Array
+    stratum: Array
 
 
 class FalseCalls(TypedDict):
@@ -78,8 +87,18 @@ def choose_threshold(benign_raw: Array, target: float, *, margin: float) -> floa
 
 def certificate(fold: str, benign_raw: Array, threshold: float, target: float) -> Certificate:
     """Certifies a threshold on benign calls that it was not chosen on."""
+    # No score is at or above NaN, so such a threshold would be certified without a false positive.
+    if np.isnan(threshold):
+        raise ValueError("threshold must be a number, got NaN")
     scores = _scored(benign_raw)
-    return _certificate(fold, int((scores >= threshold).sum()), len(scores), threshold, target)
+    return certificate_of(fold, int((scores >= threshold).sum()), len(scores), target)
+
+
+def certificate_of(fold: str, false: int, calls: int, target: float) -> Certificate:
+    """Certifies what flags `false` of these benign calls."""
+    _between("target", target)
+    bound = upper_bound(false, calls)
+    return Certificate(fold, calls, false, bound, CONFIDENCE, float(target), bool(bound <= target))
 
 
 def certificate_figures(proof: Certificate) -> CertificateFigures:
@@ -110,7 +129,7 @@ def strata(fold: str, benign_raw: Array, threshold: float, target: float, names:
     calls = np.bincount(stratum[~np.isnan(scores)], minlength=len(distinct))
     false = np.bincount(stratum[scores >= threshold], minlength=len(distinct))
     return {
-        str(name): _certificate(fold, int(k), int(n), threshold, target)
+        str(name): certificate_of(fold, int(k), int(n), target)
         for name, k, n in zip(distinct, false, calls, strict=True)
     }
 
@@ -205,15 +224,6 @@ def difference_interval(
     # A difference d of two rates maps to a rate, (1 + d) / 2, whose interval is known.
     low, high = ratio_interval((calls + difference) / 2, calls, seed=seed, rounds=rounds, confidence=confidence)
     return 2 * low - 1, 2 * high - 1
-
-
-def _certificate(fold: str, false: int, calls: int, threshold: float, target: float) -> Certificate:
-    _between("target", target)
-    # No score is at or above NaN, so such a threshold would be certified without a false positive.
-    if np.isnan(threshold):
-        raise ValueError("threshold must be a number, got NaN")
-    bound = upper_bound(false, calls)
-    return Certificate(fold, calls, false, bound, CONFIDENCE, float(target), bool(bound <= target))
 
 
 def _scored(raw: Array) -> Array:

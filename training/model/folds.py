@@ -66,15 +66,23 @@ class CallFolds:
         rows = fold_rows("train", self.plan.choose, self.fold, self.start)
         if not self.judged.representative:
             rows &= self.judged.nuisance
-        return self._random(rows, min(MAX_CHOSEN_ON, CHOSEN_IN_ALL // folders), seed)
+        most = min(MAX_CHOSEN_ON, CHOSEN_IN_ALL // folders)
+        return random_rows(np.flatnonzero(rows), most, len(rows), seed) & self.judged.known
 
     def certify(self, seed: int, folders: int = 1) -> Array:
-        """Returns the calls that certificates are computed on: random calls of the certifying fold; bool."""
-        rows = fold_rows("certify", self.plan.certify, self.fold, self.start)
-        return self._random(rows, MAX_CERTIFIED_ON // folders, seed)
+        """Returns the calls that certificates are computed on: of random callers of the certifying fold; bool."""
+        rows = np.flatnonzero(fold_rows("certify", self.plan.certify, self.fold, self.start))
+        return rows_of_callers(self.caller, rows, MAX_CERTIFIED_ON // folders, seed) & self.judged.known
 
-    def _random(self, rows: Array, most: int, seed: int) -> Array:
-        return random_rows(np.flatnonzero(rows), most, len(rows), seed) & self.judged.known
+    def poorer(self, rows: Array, seed: int, folders: int) -> Array:
+        """Returns the places of the calls whose vectors are also computed from a poorer feed: some of `rows`.
+
+        In a folder that certifies they are all those of random callers, as a certificate of flags needs them.
+        """
+        most = POORER_IN_ALL // folders
+        if self.role == "learn":
+            return np.flatnonzero(random_rows(rows, most, len(self.start), seed))
+        return np.flatnonzero(rows_of_callers(self.caller, rows, most, seed))
 
     def funnel(self) -> dict[str, Covered]:
         """Returns callers and calls from all to those that judge; {} if the truth is known."""
@@ -194,9 +202,17 @@ def random_rows(rows: Array, most: int, count: int, seed: int) -> Array:
     return chosen
 
 
-def poorer_calls(rows: Array, count: int, seed: int, folders: int) -> Array:
-    """Returns the places of the calls whose vectors are also computed from a poorer feed: random ones of `rows`."""
-    return np.flatnonzero(random_rows(rows, POORER_IN_ALL // folders, count, seed))
+def rows_of_callers(caller: Array, rows: Array, most: int, seed: int) -> Array:
+    """Returns which calls are those at `rows` of random callers, at most `most`; bool, of the shape of `caller`.
+
+    >>> rows_of_callers(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 2, 3]), 3, seed=1).tolist()
+    [True, True, False, False, False]
+    """
+    owners, calls = np.unique(caller[rows], return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(owners))
+    chosen = np.zeros(len(caller), dtype=bool)
+    chosen[rows] = np.isin(caller[rows], owners[order[np.cumsum(calls[order]) <= most]])
+    return chosen
 
 
 def nth_call(caller: Array, start: Array) -> Array:

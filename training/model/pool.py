@@ -22,6 +22,7 @@ from callsieve.features.arrays import Array
 from callsieve.features.catalogue import vector_columns
 from callsieve.features.files.dates import DAY
 from callsieve.features.files.progress import Progress
+from callsieve.features.intake.text_columns import factorize
 from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.offline.odd_records import odd_table
 from callsieve.features.online.feeds import COMPLETE, NO_ORGANISATIONS, feed_of_table, without_lack
@@ -35,7 +36,7 @@ from callsieve.training.evidence.funnel import Covered
 from callsieve.training.evidence.judging_labels import JudgingLabels, joined_labels
 
 from .allocators import give_back
-from .folds import CallFolds, assign_folds, nth_call, poorer_calls, training_rows_by_feed
+from .folds import CallFolds, assign_folds, nth_call, training_rows_by_feed
 from .matrix import Matrix, build_matrix, joined_matrix, training_vectors
 from .settings import Settings
 from .split import Plan
@@ -73,7 +74,8 @@ class Pool:
 
     folder: place of the call's folder. trained: whether its group has training rows. row: its place in the folder.
     call: its number in the folder's file of calls, which is its line in the records; `row` for a file without numbers.
-    caller, callee, group: codes that differ between folders. nth: its number among its caller's calls, from 1.
+    caller, callee, group: codes that differ between folders. trunk: code in its folder, -1 for none. nth: its number
+    among its caller's calls, from 1.
     complaints: against the caller, as `recent_complaints` counts them. content, mode: true classes, None where unknown.
     choose, certify: whether thresholds are chosen or certified on it. late: whether it starts in the folder's
     certifying span. new: whether it is a nuisance call of a number that began after the folder's labels were made.
@@ -87,6 +89,7 @@ class Pool:
     start: Array
     caller: Array
     callee: Array
+    trunk: Array
     group: Array
     nth: Array
     complaints: Array
@@ -231,7 +234,7 @@ class _Gathering:
         for name in POORER_FEEDS:
             recorded = recorded_rows(dataset.calls, name)
             of_feed = recorded[(choose | certify)[recorded]]
-            some = poorer_calls(of_feed, len(choose), seed, self._folder_count)
+            some = folds.poorer(of_feed, seed, self._folder_count)
             poorer = vectors_on(name, dataset, settings.features, settings.threads, some)
             self._poorer[name].append(poorer.X)
             self._poorer_places[name].append(begin + np.searchsorted(rows, poorer.rows))
@@ -335,6 +338,7 @@ def pool_of(dataset: Dataset, folds: CallFolds, rows: Array, folder: int, flags:
         start=folds.start[rows],
         caller=folds.caller[rows],
         callee=folds.callee[rows],
+        trunk=factorize(dataset.calls["trunk"])[0][rows],
         group=folds.group[rows],
         nth=nth_call(folds.caller, folds.start)[rows],
         complaints=recent_complaints(dataset, folds.caller, rows),

@@ -24,7 +24,7 @@ from callsieve.serving.bundle.metadata import SECOND, Level
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.network_scores import sampled
 
-from .bands import FeedScores
+from .certify import FeedScores
 from .fit import CV_FOLDS, cv_fold_of_calls
 from .matrix import Matrix, feature_columns, select_columns
 from .models import Fitted

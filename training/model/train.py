@@ -27,6 +27,7 @@ from callsieve.training.evidence.funnel import Covered, TooFew, joined_funnel, t
 from .bands import FEWEST_CERTIFIED_ON, ChosenBands, FeedFigures, caution_of, choose_bands
 from .calibration import Calibrations, calibrate_models
 from .fit import FitRows
+from .flagged import FlagFigures
 from .look_alikes import without_look_alikes
 from .matrix import Matrix, feature_columns, fingerprint, rows_of
 from .models import Fitted, fit_all
@@ -47,7 +48,7 @@ class FitFigures:
 
     trees: number of trees of each model. classes: of the models of content and mode. parts: number of cross-validation
     folds, of folders or else of groups (`by_folder`). calibration: name of the method. rows, sides: number of training
-    rows, and their hash. feeds: the certificate of each poorer feed.
+    rows, and their hash. feeds: the certificate of each poorer feed. flags: that of model and flags, by feed.
     """
 
     trees: dict[str, int]
@@ -60,6 +61,7 @@ class FitFigures:
     rows: dict[str, int]
     sides: dict[str, str]
     feeds: dict[str, FeedFigures]
+    flags: dict[str, FlagFigures]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,7 @@ def fit_figures(
         rows={"train": len(matrix.y)},
         sides={"train": fingerprint(matrix)},
         feeds=chosen.figures,
+        flags=chosen.flags.figures,
     )
 
 
@@ -280,6 +283,7 @@ def make_metadata(
         feed=feed,
         feeds=chosen.by_feed,
         levels=levels_by_feed(feed, levels or {}, chosen),
+        flags=chosen.flags.by_feed,
         label_policy=settings.label_policy.to_json(),
         training={
             "seed": settings.seed,

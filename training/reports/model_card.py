@@ -189,12 +189,28 @@ def measured(figures: RunFigures, refused: str) -> dict[str, object]:
             if feed["certified"]
         )
         or gettext("none"),
+        **flags(figures),
         gettext("Calibration error"): share(figures["reliability"]["ece"], 2),
         gettext("Nuisance callers by kind, caught"): kinds(figures, nuisance=True),
         gettext("Innocent callers by kind, flagged"): kinds(figures, nuisance=False),
         gettext("Innocent calls by number class, flagged"): number_classes(figures),
         **announcing(figures),
     }
+
+
+def flags(figures: RunFigures) -> dict[str, str]:
+    """Returns the figures of model and flagged numbers together on such records; {} without a certificate."""
+    proof = next(iter(figures["flags"].values()), None)
+    if proof is None:
+        return {}
+    counts = {"flagged": f"{proof['false_calls']:,}", "calls": f"{proof['benign_calls']:,}"}
+    words = {"caught": share(proof["catch"]), "alone": share(proof["catch_of_single_calls"])}
+    sentence = gettext(
+        "%(caught)s of nuisance calls, %(alone)s by single calls; %(flagged)s of %(calls)s innocent calls flagged",
+        **words,
+        **counts,
+    )
+    return {gettext("Caught with flagged numbers"): sentence}
 
 
 def before_and_after(figures: RunFigures) -> dict[str, object]:

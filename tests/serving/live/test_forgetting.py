@@ -19,7 +19,6 @@ from callsieve.serving.live.forgetting import REQUESTS, blank_lines, forget, pen
 from callsieve.serving.live.journal import Journal, ReadCounts, file_path, read_journal
 from callsieve.serving.live.memory import REST, Limits, Memory, Upkeep
 from callsieve.serving.live.snapshots import snapshot_path
-from callsieve.serving.rules.register_lookup import Terms
 from callsieve.serving.scorer.flags import FILE, Flags
 from callsieve.training.oversight.privacy import service_state
 from tests.serving.live.test_live import calls, swap  # noqa: F401 - fixtures
@@ -195,7 +194,7 @@ def test_a_forgotten_number_is_no_longer_flagged_on_disk(swap, tmp_path, running
     if not running:
         forget(tmp_path / "state", TOKEN)
         written = (tmp_path / "state" / FILE).read_bytes()
-    again = Flags(swap.scorer.policy.terms)
+    again = Flags()
     again.restore(written)
     assert [again.events(token, "t", 20, caught=False) for token in (TOKEN, other)] == [0, 10]
 
@@ -252,7 +251,7 @@ def test_a_request_outlives_a_rotation_of_keys(tmp_path):
     old = real_bundle.NUMBER_KEY.rotated("e2")
     new = old.rotated("e3")
     request_forgetting(tmp_path, old.token("number", "x"))
-    (tmp_path / FILE).write_bytes(Flags(Terms()).to_bytes())
+    (tmp_path / FILE).write_bytes(Flags().to_bytes())
     for _ in range(2):  # a request that has the new key already does not change
         service_state.rekey(tmp_path, Rekeying(old, new))
         assert [request.token for request in pending_requests(tmp_path)] == [new.token("number", "x")]

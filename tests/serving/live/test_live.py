@@ -34,7 +34,7 @@ from callsieve.serving.live.live import COUNTERS, FutureEventError
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.snapshots import lock_folder, snapshot_numbers, unlock_folder
 from callsieve.serving.live.verdict_log import explain_record, verdict_record
-from callsieve.serving.scorer.flags import Flags
+from callsieve.serving.scorer.flags import EVENTS, Flags
 from callsieve.serving.scorer.network_scores import NetworkScores
 from callsieve.serving.scorer.verdict import case_id
 from tests.support import live_states, real_bundle
@@ -705,15 +705,15 @@ def test_scores_of_a_network_and_flags_hold_after_a_restart_and_a_reload(swap, b
     for number in range(4_000):
         swap.scorer.networks["complete"].add(number, 6.0 if number % 10 == 0 else -5.0)
     before = swap.scorer.networks["complete"]
-    flags, terms = swap.scorer.flags, swap.scorer.policy.terms
-    for at in range(int(terms.flag_calls)):
+    flags = swap.scorer.flags
+    for at in range(EVENTS):
         flags.events("e1.a", None, at + 1, caught=True)
     first = begin(swap, tmp_path / "state")
     first.close()
     swap.load(bundle_folder)
     assert swap.scorer.networks["complete"] is before  # the same model
     assert swap.scorer.flags is flags
-    swap.scorer.flags = Flags(terms)
+    swap.scorer.flags = Flags()
     swap.scorer.networks = {"complete": NetworkScores(level)}
     with monkeypatch.context() as patch, pytest.raises(ValueError, match="no fit"):
         patch.setattr(swap, "require_fit", raising(ValueError("no fit")))
@@ -721,7 +721,7 @@ def test_scores_of_a_network_and_flags_hold_after_a_restart_and_a_reload(swap, b
     swap.scorer.networks = {"complete": NetworkScores(level)}
     second = begin(swap, tmp_path / "state")
     again = swap.scorer.networks["complete"]
-    assert swap.scorer.flags.events("e1.a", None, 300, caught=False) == terms.flag_calls
+    assert swap.scorer.flags.events("e1.a", None, 300, caught=False) == EVENTS
     second.forget("e1.a")
     assert swap.scorer.flags.events("e1.a", None, 300, caught=False) == 0
     second.close()

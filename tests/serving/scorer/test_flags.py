@@ -15,13 +15,11 @@ from callsieve.features.files.dates import DAY, HOUR
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.serving.batch.file_scoring import score_calls
 from callsieve.serving.rules.policy import ACTIONS, Policy
-from callsieve.serving.rules.register_lookup import Terms
 from callsieve.serving.rules.rule_bits import rule_names
-from callsieve.serving.scorer.flags import Flags
+from callsieve.serving.scorer.flags import NAME, Flags
 from callsieve.serving.scorer.scorer import Scorer
 from tests.support import real_bundle
 
-TERMS = Terms(flag_calls=2, flag_hours=24, flag_days=7)
 BEGIN = 20_000 * DAY
 
 
@@ -48,7 +46,7 @@ def test_events_are_those_of_an_oracle_in_any_order_within_a_millisecond(drawn, 
         calls.append((at, *party, is_caught))
     random.shuffle(calls)
     calls.sort(key=lambda call: call[0])
-    flags, caught = Flags(TERMS), defaultdict(list)
+    flags, caught = Flags(calls=2), defaultdict(list)
     for at, number, trunk, is_caught in calls:
         if is_caught:
             caught[number, trunk].append(at)
@@ -57,13 +55,13 @@ def test_events_are_those_of_an_oracle_in_any_order_within_a_millisecond(drawn, 
 
 
 def test_a_number_takes_at_most_40_bytes_and_outlives_a_restart():
-    flags = Flags(TERMS)
+    flags = Flags(calls=2)
     for number in range(50_000):
         for event in range(3):
             flags.events(f"e1.{number}", "t", BEGIN + event, caught=True)
     data = flags.to_bytes()
     assert len(flags) == 50_000 and sum(sys.getsizeof(table.cells) for table in flags._tables) <= 40 * 50_000
-    again = Flags(TERMS)
+    again = Flags(calls=2)
     again.restore(data)
     assert all(again.events(f"e1.{number}", "t", BEGIN + 3, caught=False) == 3 for number in range(0, 50_000, 1_000))
     assert again.events("e1.50000", "t", BEGIN + 3, caught=False) == 0
@@ -76,7 +74,7 @@ def test_a_number_takes_at_most_40_bytes_and_outlives_a_restart():
 
 
 def test_old_events_leave_the_table_before_it_grows():
-    flags = Flags(TERMS)
+    flags = Flags(calls=2)
     for number in range(5_000):
         flags.events(f"e1.{number}", None, BEGIN + number * HOUR, caught=True)
     assert len(flags) <= 2_048 and len(flags.to_bytes()) <= 16 * (7 * 24 + 2)
@@ -88,18 +86,20 @@ def calls():
 
 
 @pytest.mark.parametrize("reach", [0.01, 0.5, 1.0])
-def test_single_calls_and_a_table_are_flagged_alike(bundle_folder, calls, reach):
+def test_single_calls_and_a_table_are_flagged_alike(bundle_folder, calls, reach, monkeypatch):
     """Every tenth call reaches the highest band, and every second one the lowest."""
-    terms = Terms(flag_calls=2, flag_hours=400, flag_days=28, flag_reach=reach)
+    monkeypatch.setattr(Flags.__init__, "__kwdefaults__", {"calls": 2, "span": 400 * HOUR, "life": 28 * DAY})
     rules = {"flagged": "label"}
-    policy = Policy("t", {"certified": "label", "watch": "pass"}, rules, terms=terms, history_days=0, feed="complete")
+    policy = Policy("t", {"certified": "label", "watch": "pass"}, rules, history_days=0, feed="complete")
     bundle = real_bundle.load_scorer(bundle_folder, policy).bundle
     raw = score_calls(Scorer(bundle, policy), calls, threads=1)[0].raw
     bands = tuple(
         structs.replace(band, threshold=float(np.quantile(raw, share)), raised={}, abstains=())
         for band, share in zip(bundle.thresholds, (0.9, 0.5), strict=True)
     )
-    scorer = Scorer(structs.replace(bundle, thresholds=bands, feeds={}, levels={}), policy)
+    threshold = bands[0].threshold - reach * (bands[0].threshold - bands[1].threshold)
+    lower = structs.replace(bands[0], name=NAME, threshold=threshold)
+    scorer = Scorer(structs.replace(bundle, thresholds=bands, feeds={}, levels={}, flags={"complete": lower}), policy)
     scores, _ = score_calls(scorer, calls, threads=1)
     history, single = History(), []
     for call in keyed_calls(calls):
@@ -110,9 +110,9 @@ def test_single_calls_and_a_table_are_flagged_alike(bundle_folder, calls, reach)
     assert [verdict.action for verdict in single] == [ACTIONS[action] for action in scores.action]
     alone = [place for place, verdict in enumerate(single) if flagged[place] and verdict.band == "watch"]
     assert len(alone) > 20 * reach
-    threshold = bands[0].threshold - reach * (bands[0].threshold - bands[1].threshold)
     assert min(scores.raw[alone], default=threshold) >= threshold
     fact = next(fact for fact in single[alone[0]].rules if fact.rule == "flagged") if alone else None
     assert fact is None or f"{fact.value:.0f} of its earlier calls looked like nuisance calls" in fact.en
-    quiet = dataclasses.replace(policy, rules={})
-    assert (score_calls(Scorer(scorer.bundle, quiet), calls, threads=1)[0].action[alone] == 0).all()
+    quiet, other = dataclasses.replace(policy, rules={}), {"complete": structs.replace(lower, name="another rule")}
+    for silent in (Scorer(scorer.bundle, quiet), Scorer(structs.replace(scorer.bundle, flags=other), policy)):
+        assert (score_calls(silent, calls, threads=1)[0].action[alone] == 0).all()

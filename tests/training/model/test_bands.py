@@ -39,6 +39,11 @@ def scores(**counts):
     return rng.normal(size=len(kind)) + np.where(kind == FIXED, 5.0, 0.0), kind
 
 
+def parties(kind):
+    every = np.arange(len(kind))
+    return {"caller": every, "start": every, "trunk": np.full(len(kind), -1)}
+
+
 def edges(raw, kind, caution=CAUTION):
     return stratum_thresholds(FeedScores(raw, kind), np.ones(len(raw), dtype=bool), TARGET, caution)
 
@@ -152,7 +157,7 @@ def test_without_a_truth_bands_abstain_if_innocent_calls_are_too_few_to_choose_o
         nuisance = np.arange(len(raw)) < 50
         every = np.ones(len(raw), dtype=bool)
         labels = JudgingLabels(every, nuisance, kind, source, kind, kind)
-        pool = SimpleNamespace(choose=every, certify=every, judged=labels)
+        pool = SimpleNamespace(choose=every, certify=every, judged=labels, **parties(kind))
         bands = choose_bands({COMPLETE: FeedScores(raw, kind)}, pool, COMPLETE, CAUTION).bands
         assert [set(band.abstains) == set(STRATA) for band in bands] == [abstains] * len(TARGETS)
         for band in bands:
@@ -168,7 +173,7 @@ def test_a_call_without_evidence_does_not_move_a_threshold():
 
     def chosen(known):
         labels = JudgingLabels(known, nothing, kind, "labels", kind, kind)
-        pool = SimpleNamespace(choose=every, certify=every & known, judged=labels)
+        pool = SimpleNamespace(choose=every, certify=every & known, judged=labels, **parties(kind))
         return choose_bands({COMPLETE: FeedScores(raw, kind)}, pool, COMPLETE, CAUTION).bands[0].threshold
 
     assert chosen(np.arange(len(raw)) >= 200) < 10 < chosen(every)

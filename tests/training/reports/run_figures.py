@@ -253,7 +253,8 @@ def example_figures() -> dict[str, Any]:
         "outgoing only": proof(94_000, 3, 8.2e-5, True) | {"catch": 0.372},
         "answered only, no routes, no ring time": proof(96_000, 13, 2.1e-4, False) | {"catch": 0.518},
     }
-    return figures | {"by_folder": provinces, "feeds": poorer}
+    flags = {"complete": proof(96_000, 2, 6.6e-5, True) | {"catch": 0.81, "catch_of_single_calls": 0.64}}
+    return figures | {"by_folder": provinces, "feeds": poorer, "flags": flags}
 
 
 def adapted_figures(checks: int = 175, figures: dict[str, Any] | None = None) -> dict[str, Any]:
