@@ -141,14 +141,20 @@ def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Iterator[str
 
 def commands_page() -> str:
     """Returns the help of each command: what it does, its example, and its options."""
-    lines = ["# Commands\n", "`callsieve COMMAND --help` prints the same.\n"]
+    lines = [
+        "# Commands\n",
+        "`callsieve COMMAND --help` prints the same. These options stand anywhere on the line of a command that reads "
+        "them:\n",
+        *_table(("option", "meaning", "default"), _options(COMMAND)),
+        "",
+    ]
     for path, command in commands(COMMAND):
         lines += [
             f"## `callsieve {path}`\n",
             *_help(command.help or ""),
             "",
             *_table(("option", "meaning", "default"), _options(command)),
-            "",
+            f"\n{command.epilog or ''}\n",
         ]
     return "\n".join(lines)
 

@@ -2,8 +2,8 @@
 
 A table names the module and the function of each command, so `callsieve serve` loads no module of training, and
 `callsieve --help` loads neither pandas nor MLflow. A function is the whole declaration: its parameters are the options,
-its docstring is the help and ends with an example. A function that returns a `Result` gets the option --json, and the
-tree prints what it returns.
+its docstring is the help and ends with an example. A parameter that has the name of a field of `SharedOptions` is an
+option of the root, which may stand anywhere on the line. The tree prints the `Result` that a function returns.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from __future__ import annotations
 import errno
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import wraps
 from importlib import import_module
+from itertools import islice
 from typing import Any, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
 from . import console
-from .configuration import add_variables, configuration
-from .options import Json
+from .configuration import add_variables, configuration, options, shared_values
+from .options import SHARED, SharedOptions
 
 INTERRUPTED = 130
 PACKAGE = "callsieve"
@@ -49,6 +50,12 @@ class CommandGroup(TyperGroup):
     table: Mapping[str, str] = {}
     groups: Mapping[str, str] = {}
     panels: Mapping[str, str] = {}
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses the options of the group; the options of the root may stand anywhere on the line."""
+        if not self.path:
+            args = _root_first(args, options(self))
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Returns the names in the order of the table."""
@@ -79,12 +86,26 @@ class CommandGroup(TyperGroup):
 
 
 def tree(app: typer.Typer, panels: Mapping[str, Mapping[str, str]], groups: Mapping[str, str]) -> Any:
-    """Returns the root of a tree."""
+    """Returns the root of a tree, with the options that commands share."""
+    app.callback()(_declared(lambda **_: None, list(_fields(SharedOptions))))
     root: Any = typer.main.get_command(app)
     root.table = {path: function for rows in panels.values() for path, function in rows.items()}
     root.panels = {path.partition(" ")[0]: panel for panel, rows in panels.items() for path in rows}
     root.groups = groups
+    add_variables(root, "")
     return root
+
+
+def _root_first(args: list[str], known: Mapping[str, Any]) -> list[str]:
+    first: list[str] = []
+    rest: list[str] = []
+    remaining = iter(args)
+    for word in remaining:
+        option = known.get(word.partition("=")[0].removeprefix("--")) if word.startswith("--") else None
+        (rest if option is None else first).append(word)
+        if option is not None and not option.is_flag and "=" not in word:
+            first += islice(remaining, 1)
+    return first + rest
 
 
 def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -99,44 +120,46 @@ def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def _command(row: str, path: str) -> Any:
     module, _, function = row.partition(":")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    name, command_function = path.rpartition(" ")[2], getattr(import_module(f"{PACKAGE}.{module}"), function)
-    app.command(name, context_settings=CONTEXT)(expanded(command_function))
+    name, (call, shared) = path.rpartition(" ")[2], expanded(getattr(import_module(f"{PACKAGE}.{module}"), function))
+    epilog = f"Also reads these options of callsieve: {', '.join(SHARED[name] for name in shared)}." if shared else None
+    app.command(name, context_settings=CONTEXT, epilog=epilog)(call)
     command = typer.main.get_command(app)
     add_variables(command, path)
     return command
 
 
-def expanded(function: Callable[..., Any]) -> Callable[..., None]:
-    """Returns a function whose parameters are those of `function`, with each dataclass replaced by its fields.
+def expanded(function: Callable[..., Any]) -> tuple[Callable[..., None], Mapping[str, Any]]:
+    """Returns a function for Typer, and the defaults of the shared options that `function` reads, by name.
 
+    In the parameters of the returned function, fields replace each dataclass, and shared options are left out.
     Commands share options in this way: a dataclass declares them once, and arrives at the function as one value. The
-    returned function prints the `Result` of `function`. Its last parameter is then `json`, which `function` gets only
-    if it declares it: to print lines while it works.
+    returned function prints the `Result` of `function`, which declares `json` only to print lines while it works.
     """
     kinds = get_type_hints(function, include_extras=True)
     prints = kinds.pop("return", None) is console.Result
-    shared = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and is_dataclass(kind)}
-    parameters: list[inspect.Parameter] = []
+    groups = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and is_dataclass(kind)}
+    declared = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in shared:
-            parameters += _fields(shared[parameter.name])
-        else:
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kinds[parameter.name]))
-    if prints and "json" not in kinds:
-        parameters.append(inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json))
+        if parameter.name in groups:
+            declared += _fields(groups[parameter.name])
+        elif parameter.name != "context":
+            declared.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kinds[parameter.name]))
+    shared = {parameter.name: parameter.default for parameter in declared if parameter.name in SHARED}
+    parameters = [parameter for parameter in declared if parameter.name not in SHARED]
+    if prints:
+        shared.setdefault("json", False)
 
     @wraps(function)
-    def call(**values: Any) -> None:
+    def call(context: typer.Context, **values: Any) -> None:
+        values |= shared_values(context, shared)
         json = values["json"] if "json" in kinds else values.pop("json", False)
-        for name, kind in shared.items():
+        for name, kind in groups.items():
             values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
-        result = function(**values)
+        result = function(**values, **({"context": context} if "context" in kinds else {}))
         if prints:
             result.print(json=json)
 
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return call
+    return _declared(call, parameters), shared
 
 
 def _fields(kind: Any) -> Iterator[inspect.Parameter]:
@@ -146,6 +169,12 @@ def _fields(kind: Any) -> Iterator[inspect.Parameter]:
         yield inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
         )
+
+
+def _declared(call: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
 
 
 def run(root: Any) -> None:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,9 +14,60 @@ import typer
 
 from callsieve.features.online.history import DEFAULT_CALLS, DEFAULT_NUMBERS
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
-Threads = Annotated[int, typer.Option(min=0, help="Cores to use; 0 means all. Results do not depend on it.")]
+
+def print_version(wanted: bool) -> None:
+    """Prints the installed version and exits, if this is wanted."""
+    if wanted:
+        typer.echo(f"callsieve {version('callsieve')}")
+        raise typer.Exit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedOptions:
+    """Options of the root. A command reads those that it has parameters of, with its own defaults for None."""
+
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object on standard output; a service writes its log as JSON.")
+    ] = False
+    threads: Annotated[int, typer.Option(min=0, help="Cores to use; 0 means all. Results do not depend on it.")] = 0
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of every random choice.")] = None
+    lang: Annotated[str | None, typer.Option(help="Language of the pages: en or zh.")] = None
+    zone: Annotated[
+        str | None,
+        typer.Option(
+            help="Time zone of hours and days, and of times without an offset; by default the layout's, or "
+            "Asia/Shanghai."
+        ),
+    ] = None
+    audit_log: Annotated[
+        Path | None,
+        typer.Option("--audit", help="Folder of the audit log; by default audit/ in the run or beside the bundle."),
+    ] = None
+    signing_key: Annotated[
+        Path | None,
+        typer.Option(help="Ed25519 key (PEM) that signs; by default the log's, or a new one in your key folder."),
+    ] = None
+    person: Annotated[str | None, typer.Option(help="Who does it, for the audit log: a name of a-z 0-9 _ . -")] = None
+    gates: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of gates, the limits of a run's metrics; by default the shipped one."),
+    ] = None
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow store; by default MLFLOW_TRACKING_URI or mlruns.db here.")
+    ] = None
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CALLSIEVE_CASES", help="Case store: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
+        ),
+    ] = None
+
+
+SHARED = {field.name: f"--{field.name.replace('_', '-')}" for field in fields(SharedOptions)} | {"audit_log": "--audit"}
+"""The words of these options by their names. In a file, `audit` can also be the table of the commands of that name."""
 Size = Annotated[str, typer.Option(help="Size of the simulated world: tiny, village, small, town, city.")]
 Scenario = Annotated[Path | None, typer.Option(help="TOML file that overrides parts of the default scenario.")]
 Out = Annotated[Path, typer.Option("--out", help="New or empty folder for the results.")]
@@ -87,13 +139,6 @@ LabelPolicyFile = Annotated[
         help="TOML file that says which complaints and findings make a label; by default the shipped one.",
     ),
 ]
-GatesFile = Annotated[
-    Path | None,
-    typer.Option("--gates", help="TOML file of gates, the limits of a run's metrics; by default the shipped one."),
-]
-TrackingUri = Annotated[
-    str | None, typer.Option("--tracking-uri", help="MLflow store; by default MLFLOW_TRACKING_URI or mlruns.db here.")
-]
 ValidFrom = Annotated[
     str,
     typer.Option(
@@ -105,24 +150,8 @@ StateFolders = Annotated[
     list[Path] | None, typer.Option("--state", help="Folder of a service's live state; repeat for several.")
 ]
 ApiKeys = Annotated[Path, typer.Option("--keys", help="File of API keys; see `callsieve live api-key`.")]
-CaseStoreUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--store", envvar="CALLSIEVE_CASES", help="Case store: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
-    ),
-]
-Zone = Annotated[str, typer.Option("--zone", help="Time zone of hours and days.")]
-ExchangeZone = Annotated[
-    str | None,
-    typer.Option(
-        "--zone", help="Time zone of times without an offset, and of hours and days; by default the layout's."
-    ),
-]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")]
-LogFormat = Annotated[
-    Literal["text", "json"], typer.Option("--log-format", help="Form of the log on standard error: text or json.")
-]
 GroupRead = Annotated[
     bool,
     typer.Option(
@@ -130,10 +159,7 @@ GroupRead = Annotated[
     ),
 ]
 ValidDays = Annotated[float, typer.Option("--valid-days", help="Days until it expires.")]
-Lang = Annotated[str, typer.Option("--lang", help="Language of the pages: en or zh.")]
 Why = Annotated[str, typer.Option("--why", help="Reason, for the audit log.")]
-SigningKey = Annotated[Path, typer.Option("--signing-key", help="Ed25519 key (PEM) that signs.")]
-
 KEYED = "keyed"
 ROW_OPTIONS = ("quarantine", "strict", "allow_quarantine", "zone")
 """Options about rows as written: a keyed table is accepted or refused as a whole, and its times have no zone."""
@@ -175,7 +201,7 @@ class LayoutOptions:
     """How the calls are written."""
 
     layout: LayoutName = "callsieve"
-    zone: ExchangeZone = None
+    zone: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,5 +228,5 @@ class ScorerOptions:
     policy: PolicyFile = None
     registers: RegisterFolder = None
     columns: ColumnFile = None
-    zone: Zone = "Asia/Shanghai"
+    zone: str = "Asia/Shanghai"
     allow_group_read: GroupRead = False

@@ -23,7 +23,6 @@ from .options import (
     Calls,
     ColumnFile,
     EngineName,
-    ExchangeZone,
     FeatureNames,
     Keep,
     KeyFile,
@@ -31,7 +30,6 @@ from .options import (
     PolicyFile,
     RegisterFolder,
     ShippedBundle,
-    Threads,
     Trust,
 )
 
@@ -44,14 +42,14 @@ class VectorOptions:
     """Which vectors are made of call records, and how."""
 
     layout: LayoutName = "callsieve"
-    zone: ExchangeZone = None
+    zone: str | None = None
     only: FeatureNames = None
     keep: Keep = None
     memory: Annotated[str | None, typer.Option(help="Memory to use, e.g. 4GiB; by default half of the machine's.")] = (
         None
     )
     key: KeyFile = None
-    threads: Threads = 0
+    threads: int = 0
     engine: EngineName = "table"
 
 
@@ -140,7 +138,7 @@ class ScoreOptions:
 
     bundle: ShippedBundle = None
     layout: LayoutName = "callsieve"
-    zone: ExchangeZone = None
+    zone: str | None = None
     trust: Trust = None
     policy: PolicyFile = None
     key: KeyFile = None
@@ -156,7 +154,7 @@ class ScoreOptions:
         ),
     ] = None
     keep: Keep = None
-    threads: Threads = 0
+    threads: int = 0
     engine: EngineName = "table"
 
 

@@ -31,9 +31,7 @@ from .options import (
     Calls,
     GroupRead,
     Host,
-    Json,
     LayoutOptions,
-    LogFormat,
     MemoryOptions,
     NumberKey,
     Port,
@@ -88,7 +86,7 @@ def serve(
     *,
     deadline: Annotated[float, typer.Option(help="Milliseconds for a verdict; a later one is pass.")] = 20.0,
     memory: MemoryOptions,
-    log_format: LogFormat = "text",
+    json: bool = False,
 ) -> None:
     """Serve verdicts and their reasons over HTTP, with metrics and a page for operators.
 
@@ -104,7 +102,7 @@ def serve(
         require_free_port(listener.host, listener.port)
     else:
         refuse_unused(context, ("host", "port"), "--uds")
-    log_to_stderr(log_format)
+    log_to_stderr(json=json)
     run(
         scorer.bundle,
         scorers_of(scorer),
@@ -121,7 +119,7 @@ def serve(
     )
 
 
-def verify(bundle: Bundle, trust: Trust = None, json: Json = False) -> Result:
+def verify(bundle: Bundle, trust: Trust = None, json: bool = False) -> Result:
     """Verify a bundle as the scorer does before it serves, and print each check.
 
     Next: callsieve serve.
@@ -187,7 +185,7 @@ def fill(
     return Result(facts, [*lines, known])
 
 
-def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573, log_format: LogFormat = "text") -> None:
+def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573, json: bool = False) -> None:
     """Give Asterisk verdicts over FastAGI; docs/how-to/asterisk.md shows the dialplan.
 
     Next: callsieve live fill.
@@ -197,7 +195,7 @@ def agi(scorer: ScorerOptions, host: Host = "127.0.0.1", port: Port = 4573, log_
     from callsieve.serving.live.live import DEADLINE
     from callsieve.serving.telephony.agi import serve as answer
 
-    _run_loop(scorer, (host, port), partial(answer, host=host, port=port), log_format, deadline=DEADLINE)
+    _run_loop(scorer, (host, port), partial(answer, host=host, port=port), json=json, deadline=DEADLINE)
 
 
 def tap(
@@ -214,7 +212,7 @@ def tap(
         typer.Option(help="Network whose P-Asserted-Identity and verstat count, as 10.0.0.0/8; repeat for several."),
     ] = None,
     memory: MemoryOptions,
-    log_format: LogFormat = "text",
+    json: bool = False,
 ) -> None:
     """Score copies of SIP messages (HEP3), and print each verdict as a line of JSON; no call is touched.
 
@@ -232,7 +230,7 @@ def tap(
     )
     run = partial(listen, write=partial(print, end="", flush=True), senders=senders, host=host, port=port)
     limits = Limits(memory.max_calls, memory.max_numbers)
-    _run_loop(scorer, (host, port), run, log_format, deadline=DEADLINE, limits=limits)
+    _run_loop(scorer, (host, port), run, json=json, deadline=DEADLINE, limits=limits)
 
 
 def _addresses(option: str, texts: list[str] | None, read: Callable[[str], T]) -> list[T]:
@@ -246,8 +244,8 @@ def _run_loop(
     scorer: ScorerOptions,
     address: tuple[str, int],
     run: Callable[..., Coroutine[Any, Any, None]],
-    log_format: LogFormat,
     *,
+    json: bool,
     deadline: float,
     limits: Limits | None = None,
 ) -> None:
@@ -261,7 +259,7 @@ def _run_loop(
     from callsieve.serving.live.service_log import log_to_stderr, report_stop
 
     require_free_port(*address)
-    log_to_stderr(log_format)
+    log_to_stderr(json=json)
     scorers = scorers_of(scorer)
     scorers.load(scorer.bundle)
     limits = limits or LIMITS
@@ -282,7 +280,7 @@ def consume(
     stream: StreamOptions,
     *,
     memory: MemoryOptions,
-    log_format: LogFormat = "text",
+    json: bool = False,
 ) -> None:
     """Read call events from Kafka or Redis Streams, and write verdicts; each partition has a folder in --state.
 
@@ -301,7 +299,7 @@ def consume(
     from callsieve.serving.live.service_log import log_to_stderr, report_stop
     from callsieve.serving.streams.consumer import DEADLINE, StreamConsumer
 
-    log_to_stderr(log_format)
+    log_to_stderr(json=json)
     key = read_key(scorer.key, allow_group_read=scorer.allow_group_read)
 
     bundles: dict[str, LoadedBundle] = {}  # one model in memory for all partitions

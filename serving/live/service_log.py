@@ -52,10 +52,10 @@ class JsonFormat(logging.Formatter):
         return json.dumps(fields | ({_CASE: case} if case else {}), ensure_ascii=False)
 
 
-def log_to_stderr(log_format: LogFormat) -> None:
+def log_to_stderr(*, json: bool) -> None:
     """Writes the log of this process to standard error: callsieve from INFO on, other libraries from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormat() if log_format == "json" else TextFormat())
+    handler.setFormatter(JsonFormat() if json else TextFormat())
     logging.basicConfig(handlers=[handler])
     logging.getLogger("callsieve").setLevel(logging.INFO)
 

@@ -180,7 +180,7 @@ def test_a_state_that_cannot_be_written_is_refused_at_start(small_disk):
 
 
 def test_a_hangup_signal_reloads_keys_and_bundle_and_stops_no_call(folder, keys):
-    with http_service.ServiceProcess(folder, "--log-format", "json") as service:
+    with http_service.ServiceProcess(folder, "--json") as service:
         new = http_service.add_key(folder / "api.keys", "new", ["score"])
         assert service.post(schema.SCORE, call_to_json(STREAM[0]), new)[0] == 401
         (folder / "bundle" / "model.txt").write_bytes(b"damaged")

@@ -11,7 +11,7 @@ import typer
 from callsieve.features.files.atomic import write_new
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import Lang, TrackingUri, Why
+from callsieve.serving.cli.options import Why
 from callsieve.training.language import gettext, language
 from callsieve.training.oversight.audit import anchors
 from callsieve.training.oversight.log import audit_log
@@ -44,8 +44,8 @@ class AnchorOptions:
 def verify(
     folder: RunOptions,
     anchor: AnchorOptions,
-    tracking_uri: TrackingUri = None,
-    lang: Lang = "en",
+    tracking_uri: str | None = None,
+    lang: str = "en",
 ) -> Result:
     """Verify that log, MLflow store and run folder are unchanged; exit code 1 and one line for each change.
 
@@ -57,7 +57,7 @@ def verify(
     """
     from callsieve.training.oversight.audit.verify import verify as check
 
-    place = run_paths(folder.path, folder.audit, tracking_uri)
+    place = run_paths(folder.path, folder.audit_log, tracking_uri)
     outside = anchors.Anchors(
         anchor.trust, anchor.head or (), anchor.witness or (), anchor.witness_key, anchor.gates_key
     )
@@ -201,8 +201,8 @@ def page(
     run: Annotated[str, typer.Argument(help="Id of the run in MLflow, or of its model.")],
     out: Annotated[Path, typer.Option("--out", help="HTML file.")],
     folder: RunOptions,
-    tracking_uri: TrackingUri = None,
-    lang: Lang = "en",
+    tracking_uri: str | None = None,
+    lang: str = "en",
 ) -> Result:
     """Write the audit page of a run: one HTML file that needs no network and no knowledge of the code.
 
@@ -215,5 +215,5 @@ def page(
     if out.resolve() == (folder.path / "audit.html").resolve():
         console.fail(f"{out}: the log commits to this file; choose another name", code=2)
     with language(lang):
-        write_page(run_paths(folder.path, folder.audit, tracking_uri), run, folder.path, out)
+        write_page(run_paths(folder.path, folder.audit_log, tracking_uri), run, folder.path, out)
     return Result({"page": str(out)}, f"{out}: written")

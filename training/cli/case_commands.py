@@ -23,13 +23,10 @@ from callsieve.serving.cli.options import (
     ApiKeys,
     Bundle,
     Host,
-    Lang,
-    LogFormat,
     PolicyFile,
     Port,
     StateFolders,
     Trust,
-    Zone,
 )
 from callsieve.serving.cli.service_commands import require_free_port
 from callsieve.serving.custody.retention import read_retention
@@ -37,8 +34,6 @@ from callsieve.serving.live.verdict_log import letters_to_floats
 from callsieve.training.oversight.log.audit_log import SignedLog
 from callsieve.training.oversight.log.folder_log import folder_log
 from callsieve.training.oversight.log.run_paths import sqlite_path
-
-from .log_options import LogKey
 
 if TYPE_CHECKING:
     from callsieve.serving.cases.store import CaseStore
@@ -61,7 +56,7 @@ StoreUrl = Annotated[
 class Office:
     """The case store, the services whose verdicts it imports, and the rules."""
 
-    store: StoreUrl = "sqlite:///cases.db"
+    store: str = "sqlite:///cases.db"
     state: StateFolders = None
     rules: RulesFile = None
 
@@ -89,20 +84,13 @@ class Office:
 class DecisionLog:
     """The audit log that records decisions, each with its reviewer."""
 
-    audit: Annotated[
-        Path | None,
-        typer.Option(
-            "--audit",
-            help="Folder of the audit log that records decisions; by default audit/ beside a SQLite store, or in the "
-            "working folder.",
-        ),
-    ] = None
-    signing_key: LogKey = None
+    audit_log: Path | None = None
+    signing_key: Path | None = None
 
     def of(self, office: Office) -> SignedLog:
         """Returns the log of an office with the key that signs it."""
         store = sqlite_path(office.store)
-        return folder_log(Path() if store is None else store.parent, self.signing_key, self.audit)
+        return folder_log(Path() if store is None else store.parent, self.signing_key, self.audit_log)
 
 
 def show_queue(
@@ -184,7 +172,7 @@ def decide(
     outcome: Annotated[
         str, typer.Option(help="upheld: the verdict stays; overturned: calls of this caller pass from now on.")
     ],
-    person: Person,
+    person: str,
     why: Reason,
     office: Office,
     log: DecisionLog,
@@ -206,7 +194,7 @@ def decide(
     return Result(facts | {"entry": entry}, f"appeal {appeal.appeal}: {words}; entry {entry} of the audit log")
 
 
-def end_clearance(case_id: CaseId, person: Person, why: Reason, office: Office, log: DecisionLog) -> Result:
+def end_clearance(case_id: CaseId, person: str, why: Reason, office: Office, log: DecisionLog) -> Result:
     """End the clearance of a caller: its calls are scored again.
 
     Next: callsieve cases list.
@@ -223,8 +211,8 @@ def end_clearance(case_id: CaseId, person: Person, why: Reason, office: Office, 
 def notice(
     case_id: CaseId,
     office: Office,
-    lang: Lang = "zh",
-    zone: Zone = "Asia/Shanghai",
+    lang: str = "zh",
+    zone: str = "Asia/Shanghai",
 ) -> Result:
     """Print the notice to the caller: the verdict, its reasons, the ways to appeal, and the decision.
 
@@ -289,7 +277,7 @@ def serve(
     log: DecisionLog,
     host: Host = "127.0.0.1",
     port: Port = 8081,
-    log_format: LogFormat = "text",
+    json: bool = False,
 ) -> None:
     """Do the work of `watch`, and accept appeals (scope appeal) and decisions (scope decide) over HTTP.
 
@@ -307,7 +295,7 @@ def serve(
 
     folders = _folders(office, "serve")
     require_free_port(host, port)
-    log_to_stderr(log_format)
+    log_to_stderr(json=json)
     signed_log = log.of(office)
     with office.opened() as store:
         accesses = AccessLog(folders[0], CASE_ACCESSES)
@@ -326,7 +314,7 @@ def serve(
 @console.private
 def exclusions(
     out: Annotated[Path, typer.Option("--out", help="Folder of calls for training; gets exclusions.parquet.")],
-    store: StoreUrl = "sqlite:///cases.db",
+    store: str = "sqlite:///cases.db",
     rules: RulesFile = None,
 ) -> Result:
     """Write the cleared callers: training leaves them out, and evaluation counts them as innocent, from that day on.

@@ -6,8 +6,6 @@ Exit codes: 0 success, 1 a fault (one line on standard error) or a check that fa
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
-from typing import Annotated
 
 try:
     import typer
@@ -142,25 +140,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings=CONTEXT,
-    help="Retrain a nuisance-call classifier, embed it, and hold it to account.",
+    help="Retrain a nuisance-call classifier, embed it, and hold it to account. These options may stand anywhere.",
     epilog="Start with: callsieve demo --size tiny --seed 11. Exit codes: 0 success; 1 a fault or a failed check; "
-    "2 wrong usage; 130 interrupted. The file callsieve.toml and variables CALLSIEVE_COMMAND_OPTION set options, too.",
+    "2 wrong usage; 130 interrupted. The file callsieve.toml and CALLSIEVE_* variables set options, too.",
 )
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"callsieve {version('callsieve')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    del version  # its callback has printed it
 
 
 ROOT = tree(app, TABLE, GROUPS)

@@ -17,11 +17,9 @@ from callsieve.serving.cli.options import (
     Calls,
     Data,
     KeyFile,
-    Lang,
     LayoutName,
     PolicyFile,
     RegisterFolder,
-    Threads,
     Trust,
     shipped_or_own,
 )
@@ -38,8 +36,8 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option("--out", help="New or empty folder for a report, its pictures and all figures.")
     ] = None,
-    threads: Threads = 0,
-    lang: Lang = "en",
+    threads: int = 0,
+    lang: str = "en",
 ) -> Result:
     """Evaluate a signed model on other calls.
 
@@ -89,7 +87,7 @@ def compare(
     return Result(result, lambda: terminal_tables.run_comparison(result))
 
 
-def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: Threads = 0) -> Result:
+def membership(bundle: Bundle, data: Data, trust: Trust = None, threads: int = 0) -> Result:
     """Measure whether scores reveal the callers a model was trained on; exit code 1 if they reveal innocent ones.
 
     Next: callsieve train.
@@ -117,7 +115,7 @@ class RuleOptions:
     policy: PolicyFile = None
     key: KeyFile = None
     registers: RegisterFolder = None
-    threads: Threads = 0
+    threads: int = 0
 
 
 def rules(
@@ -166,7 +164,7 @@ class PolicyOptions:
     truth: Annotated[
         Path | None, typer.Option(help="truth.parquet of these calls, for slices by the true kind of caller.")
     ] = None
-    threads: Threads = 0
+    threads: int = 0
 
 
 def policies(

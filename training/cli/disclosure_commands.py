@@ -15,7 +15,7 @@ from callsieve.features.keys.tokens import read_key
 from callsieve.serving.bundle.signing import read_signing_key
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import CalleesKey, Data, NumberKey, SigningKey, ValidDays
+from callsieve.serving.cli.options import CalleesKey, Data, NumberKey, ValidDays
 from callsieve.training.oversight.log.tickets import EXPORT, Act, read_act, refusals_entered, sign_ticket, write_act
 
 from .log_options import LogOptions, Period, Permission, Request
@@ -96,7 +96,7 @@ def reidentify(
     from callsieve.serving.batch.output_keys import read_callee_keys
     from callsieve.training.oversight.privacy import exports
 
-    act = exports.reidentify_act(token, request.purpose, request.person, log.audit)
+    act = exports.reidentify_act(token, request.purpose, request.person, log.audit_log)
     number_key, callees, control = read_key(key), read_callee_keys(callees_key), permission.control(log.signed())
     numbers = list(exports.reidentify(token, map(str.strip, sys.stdin), act, number_key, callees, control))
 
@@ -127,7 +127,7 @@ def ticket_reidentify(
     token: Tokens,
     request: Request,
     out: ActFile,
-    audit: Annotated[Path, typer.Option("--audit", help="Folder of the audit log that the act will enter.")],
+    audit_log: Path,
 ) -> Result:
     """Write a request for a reidentification, which becomes a ticket when another person signs it.
 
@@ -140,9 +140,9 @@ def ticket_reidentify(
     """
     from callsieve.training.oversight.privacy import exports
 
-    act = exports.reidentify_act(token, request.purpose, request.person, audit)
+    act = exports.reidentify_act(token, request.purpose, request.person, audit_log)
     if not act.log:
-        raise ValueError(f"{audit}: the audit log has no entry yet; begin it with callsieve audit note")
+        raise ValueError(f"{audit_log}: the audit log has no entry yet; begin it with callsieve audit note")
     return _requested(act, out, "tokens")
 
 
@@ -169,7 +169,7 @@ def _requested(act: Act, out: Path, unit: str, word: str = "") -> Result:
 
 def agree(
     act: Annotated[Path, typer.Argument(metavar="REQUEST", help="File that another `privacy ticket` command wrote.")],
-    signing_key: SigningKey,
+    signing_key: Path,
     out: Annotated[Path, typer.Option("--out", help="New file for the ticket.")],
     valid_days: ValidDays = 7.0,
 ) -> Result:

@@ -14,7 +14,7 @@ from callsieve.features.keys.tokens import read_key
 from callsieve.serving.bundle.signing import AUDIT
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import Data, Lang, NumberKey, Out
+from callsieve.serving.cli.options import Data, NumberKey, Out
 from callsieve.training.language import language
 
 from .log_options import ActOptions, LogOptions, Period, Permission, Request
@@ -35,7 +35,7 @@ def report(
         Path | None,
         typer.Option("--past", help="File of the counts of earlier reports, without tokens; this report adds its own."),
     ] = None,
-    lang: Lang = "zh",
+    lang: str = "zh",
     *,
     bundle: Annotated[
         Path | None,
@@ -250,7 +250,7 @@ def rectification_list(data: Data) -> Result:
 
 def compliance(
     data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of calls; repeat for several.")] = None,
-    audit: Annotated[Path | None, typer.Option("--audit", help="Folder of the audit log.")] = None,
+    audit_log: Path | None = None,
     key: Annotated[
         list[Path] | None, typer.Option("--key", help="Key file that turns numbers into tokens; repeat for several.")
     ] = None,
@@ -270,7 +270,7 @@ def compliance(
 
     from . import terminal_tables
 
-    result = checked.report(checked.AuditScope(tuple(data or ()), audit, tuple(key or ()), keys))
+    result = checked.report(checked.AuditScope(tuple(data or ()), audit_log, tuple(key or ()), keys))
     if assessment is not None:
         write_new(assessment, checked.assessment(result).encode())
     return Result(result, lambda: terminal_tables.duties(result), failed=not result["holds"])

@@ -14,7 +14,7 @@ from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environme
 from callsieve.serving.cli import console
 from callsieve.serving.cli.configuration import refuse_unused
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import AllowQuarantine, ComplaintFile, KeyFile, LayoutName, Out, RowOptions, Zone
+from callsieve.serving.cli.options import AllowQuarantine, ComplaintFile, KeyFile, LayoutName, Out, RowOptions
 from callsieve.serving.custody.purposes import copy_declaration, current_declaration
 
 from .log_options import ImportOptions
@@ -248,7 +248,7 @@ def columns(
     file: Annotated[Path, typer.Argument(help="CSV or Parquet: number, known_at and numeric columns.")],
     out: Annotated[Path, typer.Option("--out", help="Parquet file: columns.parquet in a folder to learn from.")],
     key: KeyFile = None,
-    zone: Zone = "Asia/Shanghai",
+    zone: str = "Asia/Shanghai",
 ) -> Result:
     """Replace the numbers of a table of your own columns, such as tariff and account age, by tokens.
 
@@ -271,7 +271,7 @@ def registers(
     out: Out,
     act: ImportOptions,
     key: KeyFile = None,
-    zone: Zone = "Asia/Shanghai",
+    zone: str = "Asia/Shanghai",
     quarantine: Annotated[
         Path | None, typer.Option("--quarantine", help="Folder for invalid rows, with their reasons.")
     ] = None,

@@ -17,7 +17,7 @@ from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.serving.bundle.signing import read_public_key, read_signing_key, signer_path
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import Json, SigningKey, ValidDays
+from callsieve.serving.cli.options import ValidDays
 from callsieve.serving.lists import discredited
 from callsieve.serving.lists.token_list import TokenList, write_token_list
 
@@ -40,7 +40,7 @@ class ListKeys:
     """The key that makes the tokens of a list, the key that signs it, and its number."""
 
     key: SharingKey
-    signing_key: SigningKey
+    signing_key: Path
     list_epoch: Annotated[int, typer.Option("--list-epoch", help="Number of the list; readers refuse an earlier list.")]
 
     def read(self) -> tuple[Key, Ed25519PrivateKey]:
@@ -74,7 +74,7 @@ def lookup(
     key: SharingKey,
     trust: Trust = None,
     minimum_epoch: Annotated[int, typer.Option("--minimum-epoch", help="Number of the earliest list to accept.")] = 0,
-    json: Json = False,
+    json: bool = False,
 ) -> Result:
     """Print yes or no for each number on standard input, one a line.
 

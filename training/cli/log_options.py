@@ -11,7 +11,6 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callsieve.features.files.atomic import sha256
-from callsieve.serving.cli.options import GatesFile, SigningKey
 from callsieve.training.oversight.log.audit_log import SignedLog, user
 from callsieve.training.oversight.log.folder_log import IMPORT, PersonalLog, check_person, folder_log
 from callsieve.training.oversight.log.gates import read_gates
@@ -30,17 +29,15 @@ LogKey = Annotated[
 class LookOptions:
     """The audit log that records each use of a bundle's test set."""
 
-    audit: Annotated[
-        Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ beside the bundle.")
-    ] = None
-    signing_key: LogKey = None
+    audit_log: Path | None = None
+    signing_key: Path | None = None
 
     def ledger(self, bundle: Path) -> Ledger | None:
         """Returns the ledger that counts the looks with this bundle; None if its log or its key is missing."""
-        return ledger_beside(bundle, self.audit, self.signing_key)
+        return ledger_beside(bundle, self.audit_log, self.signing_key)
 
 
-LOOK_OPTIONS = ("audit", "signing_key")
+LOOK_OPTIONS = ("audit_log", "signing_key")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,21 +47,19 @@ class RunOptions:
     path: Annotated[Path, typer.Option("--in", help="Folder of a run, with its audit log and MLflow store.")] = Path(
         "callsieve-run"
     )
-    audit: Annotated[
-        Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ in the run's folder.")
-    ] = None
+    audit_log: Path | None = None
 
     @property
     def log(self) -> Path:
         """Returns the folder of the audit log."""
-        return log_folder(self.path, self.audit)
+        return log_folder(self.path, self.audit_log)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignedRunOptions(RunOptions):
     """A run's folder, its audit log, and the key that signs the log."""
 
-    signing_key: LogKey = None
+    signing_key: Path | None = None
 
     @property
     def key(self) -> Ed25519PrivateKey:
@@ -76,20 +71,20 @@ class SignedRunOptions(RunOptions):
 class LogOptions:
     """The audit log that records an act on personal data, and the key that signs it."""
 
-    audit: Annotated[Path, typer.Option("--audit", help="Folder of the audit log.")]
-    signing_key: SigningKey
+    audit_log: Path
+    signing_key: Path
 
     def signed(self) -> SignedLog:
         """Returns the log with the key that signs it."""
-        return SignedLog.of(self.audit, self.signing_key)
+        return SignedLog.of(self.audit_log, self.signing_key)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ActOptions:
     """The person of an act on a folder of data, and the key that signs the log in that folder."""
 
-    person: Annotated[str, typer.Option("--person", help="Who does it, for the audit log in the folder.")]
-    signing_key: LogKey = None
+    person: str
+    signing_key: Path | None = None
 
     def log(self, folder: Path) -> PersonalLog:
         """Returns the log in a folder, for entries of this person."""
@@ -101,10 +96,8 @@ class ActOptions:
 class ImportOptions:
     """The person who imports registers, and the key that signs the log in their folder."""
 
-    person: Annotated[
-        str | None, typer.Option("--person", help="Who imports, for the audit log; by default your login name.")
-    ] = None
-    signing_key: LogKey = None
+    person: str | None = None
+    signing_key: Path | None = None
 
     def enter(self, folder: Path, files: Mapping[str, Path]) -> int:
         """Enters the hashes of the written files in the log in their folder; returns the index of the entry."""
@@ -117,14 +110,14 @@ class Request:
     """The requester of a disclosure and the purpose."""
 
     purpose: Annotated[str, typer.Option("--purpose", help="Purpose, for the audit log.")]
-    person: Annotated[str, typer.Option("--person", help="Who asks, for the audit log.")]
+    person: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Permission:
     """The tickets that permit an act, and the gates that name who may agree."""
 
-    gates: GatesFile = None
+    gates: Path | None = None
     ticket: Annotated[
         list[Path] | None, typer.Option("--ticket", help="File that `privacy ticket agree` wrote; repeat for several.")
     ] = None

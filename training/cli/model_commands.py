@@ -12,7 +12,7 @@ from callsieve.features.files.dates import parse_day
 from callsieve.serving.bundle.signing import generate_signing_key, read_public_key, read_signing_key, signer_path
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import Bundle, SigningKey, Threads, TrackingUri, Trust, Why
+from callsieve.serving.cli.options import Bundle, Trust, Why
 from callsieve.training.oversight.log import gates as log_gates
 from callsieve.training.oversight.log.payload_types import Move
 from callsieve.training.oversight.log.run_paths import run_paths
@@ -67,7 +67,7 @@ def monitor(
         typer.Option(help="Statistics of the training; by default record/reference.json beside the bundle."),
     ] = None,
     trust: Trust = None,
-    threads: Threads = 0,
+    threads: int = 0,
 ) -> Result:
     """Compare a day of calls with the training; exit code 1 on an alarm.
 
@@ -97,10 +97,10 @@ def monitor(
 
 def approve(
     run: Run,
-    signing_key: SigningKey,
+    signing_key: Path,
     out: Annotated[Path, typer.Option("--out", help="New file for the approval.")],
     folder: RunOptions,
-    tracking_uri: TrackingUri = None,
+    tracking_uri: str | None = None,
 ) -> Result:
     """Sign an approval of a run's model, and print the result of each gate; the gates file names the approvers' keys.
 
@@ -110,7 +110,7 @@ def approve(
     """
     from callsieve.training.oversight.audit import promote as steps
 
-    place = run_paths(folder.path, folder.audit, tracking_uri)
+    place = run_paths(folder.path, folder.audit_log, tracking_uri)
     facts = steps.approve(place, run, read_signing_key(signing_key), out)
     gates = [f"{'passed' if gate['passed'] else 'FAILED'}  {log_gates.in_words(gate)}" for gate in facts["gates"]]
     return Result(facts, [*gates, f"{out}: model {facts['statement']['model']} approved by key {facts['key']}"])
@@ -130,8 +130,8 @@ def approver_key(key: Annotated[Path, typer.Argument(help="New file for the priv
 
 
 def sign_gates(
-    gates: Annotated[Path, typer.Argument(help="Gates file that names its owner.")],
-    signing_key: SigningKey,
+    file: Annotated[Path, typer.Argument(metavar="GATES", help="Gates file that names its owner.")],
+    signing_key: Path,
 ) -> Result:
     """Sign a gates file as its owner, who must not be the trainer; without this signature no model is promoted.
 
@@ -139,7 +139,7 @@ def sign_gates(
 
     Example: callsieve model sign-gates gates.toml --signing-key owner.key
     """
-    signature = log_gates.sign_gates(gates, read_signing_key(signing_key))
+    signature = log_gates.sign_gates(file, read_signing_key(signing_key))
     return Result({"signature": str(signature)}, f"{signature}: written")
 
 
@@ -151,8 +151,8 @@ def promote(
         Path | None,
         typer.Option("--data", help="Folder of the run's calls, on which the model must beat the champion."),
     ] = None,
-    tracking_uri: TrackingUri = None,
-    threads: Threads = 0,
+    tracking_uri: str | None = None,
+    threads: int = 0,
 ) -> Result:
     """Make a run's model the champion (the model to serve), if gates and approvals allow it and it beats the last one.
 
@@ -162,7 +162,7 @@ def promote(
     """
     from callsieve.training.oversight.audit import promote as steps
 
-    place = run_paths(folder.path, folder.audit, tracking_uri)
+    place = run_paths(folder.path, folder.audit_log, tracking_uri)
     with console.progress("model promote") as progress:
         facts = steps.promote(place, run, approval, folder.key, data=data, threads=threads, progress=progress)
     return _champion(facts)
@@ -172,7 +172,7 @@ def rollback(
     why: Why,
     approval: Approvals,
     folder: SignedRunOptions,
-    tracking_uri: TrackingUri = None,
+    tracking_uri: str | None = None,
 ) -> Result:
     """Make the previous champion the champion again; its approvals come from `model approve` of its run.
 
@@ -182,7 +182,7 @@ def rollback(
     """
     from callsieve.training.oversight.audit import promote as steps
 
-    place = run_paths(folder.path, folder.audit, tracking_uri)
+    place = run_paths(folder.path, folder.audit_log, tracking_uri)
     with console.progress("model rollback") as progress:
         facts = steps.rollback(place, why, approval, folder.key, progress)
     return _champion(facts)
@@ -213,13 +213,11 @@ def replay(
         list[Path] | None,
         typer.Option("--data", help="Folder of the run's calls; repeat for several; by default as recorded."),
     ] = None,
-    tracking_uri: Annotated[str | None, typer.Option("--tracking-uri", help="MLflow store that holds the run.")] = None,
-    audit: Annotated[
-        Path | None, typer.Option("--audit", help="Folder of the audit log; by default audit/ in the run's folder.")
-    ] = None,
+    tracking_uri: str | None = None,
+    audit_log: Path | None = None,
     *,
     adapted: AdaptedFrom,
-    threads: Threads = 0,
+    threads: int = 0,
 ) -> Result:
     """Train or adapt a run again from its record and compare byte for byte; exit code 1 if something differs.
 
@@ -233,7 +231,7 @@ def replay(
     places = BaseAndAnswers(adapted.base, trusted, adapted.answers or ())
     with console.progress("model replay") as progress:
         result = reproduce(
-            run, data or (), uri=tracking_uri, audit=audit, adapted=places, threads=threads, progress=progress
+            run, data or (), uri=tracking_uri, audit=audit_log, adapted=places, threads=threads, progress=progress
         )
     more = f"; {len(result.differences)} other differences" if result.same_bundle and result.differences else ""
     summary = f"model {result.model}: {'' if result.same_bundle else 'not '}reproduced byte for byte{more}"

@@ -18,7 +18,7 @@ from callsieve.features.keys.rotation import Rekeying
 from callsieve.features.keys.tokens import Key, Purpose, read_any_key, read_key
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import CalleesKey, CaseStoreUrl, Data, NumberKey, StateFolders, Why
+from callsieve.serving.cli.options import CalleesKey, Data, NumberKey, StateFolders, Why
 from callsieve.serving.custody import purposes
 from callsieve.serving.custody.retention import read_retention
 from callsieve.training.oversight.log.folder_log import DECLARATION
@@ -35,7 +35,7 @@ RulesFile = Annotated[Path | None, typer.Option("--rules", help="Retention rules
 class PlaceOptions:
     """Where personal data may be, beside the folder of calls."""
 
-    store: CaseStoreUrl = None
+    store: str | None = None
     verdicts: Annotated[
         list[Path] | None,
         typer.Option("--verdicts", help="File that `callsieve score --out` wrote; repeat for several."),
@@ -161,7 +161,7 @@ def hold(
     data: Data,
     log: LogOptions,
     purpose: Annotated[str, typer.Option("--purpose", help="Purpose, for the audit log: the case or the order.")],
-    person: Annotated[str, typer.Option("--person", help="Who orders it, for the audit log.")],
+    person: str,
     token: Annotated[
         list[str] | None,
         typer.Option("--token", help="Token of a caller whose calls are copied, too; repeat for several."),
@@ -321,7 +321,7 @@ def rekey(
     state: Annotated[
         Path | None, typer.Option("--state", help="Folder of a service's live state; stop the service first.")
     ] = None,
-    store: CaseStoreUrl = None,
+    store: str | None = None,
     callees: Annotated[
         tuple[Path, Path] | None,
         typer.Option("--callee-keys", help="Old and new key of the called numbers in verdicts and exports."),

@@ -15,12 +15,9 @@ from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import (
     Data,
-    GatesFile,
     LabelPolicyFile,
     Out,
-    Seed,
     Size,
-    Threads,
     ValidDays,
     ValidFrom,
 )
@@ -37,23 +34,15 @@ if TYPE_CHECKING:
 class LedgerOptions:
     """The audit log that counts the looks of a study at test sets."""
 
-    gates: GatesFile = None
-    audit: Annotated[
-        Path | None,
-        typer.Option("--audit", help="Folder of the audit log that records uses of test data; by default in --out."),
-    ] = None
-    signing_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--signing-key", help="Key (PEM) that signs the log; by default the log's, or a new one in your key folder."
-        ),
-    ] = None
+    gates: Path | None = None
+    audit_log: Path | None = None
+    signing_key: Path | None = None
 
     def within(self, folder: Path) -> Ledger:
         """Returns the ledger of a study; by default in its folder, signed with a key of its own."""
         from callsieve.training.run import signer
 
-        log = log_folder(folder, self.audit)
+        log = log_folder(folder, self.audit_log)
         return Ledger(log, signer(folder, log, self.signing_key), read_gates(self.gates))
 
 
@@ -62,8 +51,8 @@ class TrainingOptions:
     """The labels, the seed and the threads of each training of a study."""
 
     label_policy: LabelPolicyFile = None
-    seed: Seed = 0
-    threads: Threads = 0
+    seed: int = 0
+    threads: int = 0
 
     def settings(self) -> Settings:
         """Returns the settings of the trainings."""
@@ -145,13 +134,8 @@ def worlds(
     learn: Annotated[int, typer.Option(min=1, max=900, help="Number of worlds to learn from.")] = 16,
     valid_from: ValidFrom = "",
     valid_days: ValidDays = 90.0,
-    signing_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--signing-key", help="Key (PEM) that signs model and log; by default a new one in your key folder."
-        ),
-    ] = None,
-    threads: Threads = 0,
+    signing_key: Path | None = None,
+    threads: int = 0,
 ) -> Result:
     """Train on many varied simulated worlds, and evaluate the model on worlds of other seeds and scenarios.
 

@@ -14,13 +14,8 @@ from callsieve.serving.cli.configuration import refuse_unused
 from callsieve.serving.cli.console import Result
 from callsieve.serving.cli.options import (
     FeatureNames,
-    GatesFile,
     LabelPolicyFile,
-    Lang,
     Out,
-    Seed,
-    Threads,
-    TrackingUri,
     Trust,
     ValidDays,
     ValidFrom,
@@ -72,18 +67,15 @@ class KeyedFolders:
 class RecordOptions:
     """How a model is signed and recorded, for which days it is valid, and by which labels it is judged."""
 
-    signing_key: Annotated[
-        Path | None,
-        typer.Option(help="Key (PEM) that signs model and log; by default the log's, or a new one in your key folder."),
-    ] = None
-    tracking_uri: TrackingUri = None
+    signing_key: Path | None = None
+    tracking_uri: str | None = None
     label_policy: LabelPolicyFile = None
-    gates: GatesFile = None
-    audit: Annotated[Path | None, typer.Option(help="Folder of the audit log; by default audit/ in --out.")] = None
+    gates: Path | None = None
+    audit_log: Path | None = None
     valid_from: ValidFrom = ""
     valid_days: ValidDays = 90.0
-    seed: Seed = 0
-    threads: Threads = 0
+    seed: int = 0
+    threads: int = 0
 
     def plain_settings(self) -> Settings:
         """Returns the settings of a run that has no others."""
@@ -140,7 +132,7 @@ def train(
     out: Out = Path("callsieve-run"),
     *,
     training: TrainOptions,
-    lang: Lang = "en",
+    lang: str = "en",
 ) -> Result:
     """Train, evaluate, certify and sign a model, from your files of calls and complaints or from keyed tables.
 
@@ -212,7 +204,7 @@ def _recorded(
         signing_key=training.signing_key,
         tracking_uri=training.tracking_uri,
         gates=read_gates(training.gates),
-        audit=training.audit,
+        audit=training.audit_log,
         made_by="callsieve train",
         curve=training.curve,
         progress=progress,
@@ -263,7 +255,7 @@ def adapt(
     out: Out = Path("callsieve-adapted"),
     *,
     record: RecordOptions,
-    lang: Lang = "en",
+    lang: str = "en",
 ) -> Result:
     """Fit the shipped model, or another signed one, to your own call records, and sign the result.
 
@@ -302,7 +294,7 @@ def _adapted(own: OwnFiles, options: AdaptOptions, record: RecordOptions, folder
         signing_key=record.signing_key,
         tracking_uri=record.tracking_uri,
         gates=read_gates(record.gates),
-        audit=record.audit,
+        audit=record.audit_log,
         made_by="callsieve adapt",
         adaptation=Adaptation(base, read_sheets(options.answers or []), options.ask),
         progress=progress,

@@ -9,7 +9,7 @@ import typer
 
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import Lang, Out, Scenario, Seed, Size, Threads
+from callsieve.serving.cli.options import Out, Scenario, Size
 from callsieve.training.language import language
 
 COUNTS = "folder calls numbers complaints findings"
@@ -18,9 +18,9 @@ COUNTS = "folder calls numbers complaints findings"
 def demo(
     out: Out = Path("callsieve-demo"),
     size: Size = "",
-    seed: Seed = 1,
-    threads: Threads = 0,
-    lang: Lang = "en",
+    seed: int = 1,
+    threads: int = 0,
+    lang: str = "en",
     full: Annotated[
         bool,
         typer.Option("--full", help="Adapt the shipped model, too. The world is larger: small in place of village."),
@@ -53,7 +53,7 @@ def demo(
 def simulate(
     out: Out,
     size: Size = "small",
-    seed: Seed = 1,
+    seed: int = 1,
     scenario: Scenario = None,
     key: Annotated[
         Path | None,

@@ -132,7 +132,7 @@ def test_the_command_serves_appeals_and_decisions(tmp_path):
     client.port = free_port()
     words = ["--state", state, "--keys", tmp_path / "api.keys", "--store", f"sqlite:///{tmp_path}/cases.db",
              "--audit", log, "--signing-key", tmp_path / "signing.key", "--port", client.port,
-             "--log-format", "json"]  # fmt: skip
+             "--json"]  # fmt: skip
     command = [sys.executable, "-m", "callsieve.training", "cases", "serve", *map(str, words)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: reached(client, keys["desk"]))

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from callsieve.serving.cli import console
+from callsieve.serving.cli import command_tree, console
+from callsieve.serving.cli import configuration as configuration_file
 from callsieve.serving.cli.command_tree import EXTRAS, commands
 from callsieve.serving.cli.configuration import FILE, configuration, options
 from callsieve.training.cli.command_table import ROOT as COMMAND
@@ -24,8 +25,6 @@ from callsieve.training.cli.command_table import TABLE, main
 
 ALL = dict(commands(COMMAND))
 EXAMPLE = re.compile(r"Example: callsieve (.*)\Z", re.DOTALL)
-# These commands run until they are stopped. They answer over the network or write to their logs.
-UNTIL_STOPPED = {"serve", "cases serve", "cases watch", "live agi", "live consume", "live tap"}
 # Options that some commands take once and others several times, or with another enumeration of purposes.
 SEVERAL = {"data", "key", "purpose", "registers", "state", "verdicts"}
 
@@ -37,19 +36,75 @@ def example(name):
     return words[len(path) :]
 
 
+def shared(name):
+    """Returns the options of the root that the help of a command names."""
+    return set(re.findall(r"--([a-z-]+)", ALL[name].epilog or ""))
+
+
+class ParsedError(Exception):
+    """Ends a command whose line is valid."""
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """Reads a line, without the work of its command; returns the shared options."""
+    seen = []
+
+    def values(context, defaults):
+        seen.append(configuration_file.shared_values(context, defaults))
+        raise ParsedError
+
+    def run(*words):
+        with pytest.raises(ParsedError):
+            COMMAND.main(words, "callsieve", standalone_mode=False)
+        return seen[-1]
+
+    monkeypatch.setattr(command_tree, "shared_values", values)
+    return run
+
+
 @pytest.mark.parametrize("name", ["serve", "cases serve", "live agi", "live tap"])
 def test_a_port_above_65535_is_refused(name):
     """A larger number would be reduced to 16 bits, so the service would listen on another port."""
-    words = [*example(name), "--port", "65536"]
     with pytest.raises(Exception, match="65535"):
-        ALL[name].make_context(name, words, help_option_names=["-h", "--help"])
+        COMMAND.main([*name.split(), *example(name), "--port", "65536"], standalone_mode=False)
 
 
-def test_every_command_has_an_example_that_parses(tmp_path, monkeypatch):
+def test_every_command_has_an_example_that_parses(tmp_path, monkeypatch, parse):
     monkeypatch.chdir(tmp_path)
-    for name, command in ALL.items():
-        with command.make_context(name, example(name), help_option_names=["-h", "--help"]) as context:
-            assert context.args == [], name
+    for name in ALL:
+        parse(*name.split(), *example(name))
+
+
+def test_an_option_of_the_root_stands_anywhere_and_in_no_command(parse, monkeypatch):
+    words = ["model", "verify", "--bundle", "b"]
+    assert parse(*words) == {"json": False}
+    assert all(parse(*words[:place], "--json", *words[place:]) == {"json": True} for place in range(5))
+    for line in (["--threads", "3", *DEMO], [*DEMO, "--threads=3"], ["--seed", "1", *DEMO, "--threads", "3", "--json"]):
+        assert parse(*line)["threads"] == 3
+    assert parse(*DEMO) == {"seed": 1, "threads": 0, "lang": "en", "json": False}
+    monkeypatch.setenv("CALLSIEVE_SEED", "5")
+    assert parse(*DEMO)["seed"] == 5
+    assert not [name for name, command in ALL.items() if set(options(command)) & set(options(COMMAND))]
+
+
+DEMO = ["demo", "--size", "tiny"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "model verify --bundle b --audit log --seed 1",
+            "verify: --seed, --audit: not used with this command",
+        ),
+        ("privacy undeclare world", "Missing option '--person'"),
+        ("--audit", "Option '--audit' requires an argument"),
+    ],
+)
+def test_an_option_of_the_root_that_a_command_does_not_read_or_lacks_is_wrong_usage(line, message, run_cli):
+    code, out, err = run_cli(*line.split())
+    assert (code, out) == (2, "") and message in err
 
 
 def test_every_command_names_a_next_command_that_exists():
@@ -60,7 +115,7 @@ def test_every_command_names_a_next_command_that_exists():
             (following,) = (known for known in ALL if words[: len(known.split())] == known.split())
             assert following != name
             chosen = {word.removeprefix("--") for word in words[len(following.split()) :]}
-            assert chosen <= set(options(ALL[following])), name
+            assert chosen <= set(options(ALL[following])) | shared(following), name
 
 
 def test_help_lists_at_most_16_commands_under_three_headings(run_cli):
@@ -111,13 +166,13 @@ def test_a_missing_package_is_reported_in_one_line_with_its_extra(module, extra,
 
 
 def test_every_command_that_ends_has_a_json_option_and_version_prints_the_installed_one(run_cli):
-    assert {name for name, command in ALL.items() if "json" not in options(command)} == UNTIL_STOPPED
+    assert {name for name in ALL if "json" not in shared(name)} == {"cases watch"}
     assert run_cli("--version") == (0, f"callsieve {version('callsieve')}\n", "")
 
 
 def test_an_option_has_a_help_text_and_one_type_in_all_commands():
     kinds = {}
-    for command in ALL.values():
+    for command in (COMMAND, *ALL.values()):
         for word, option in options(command).items():
             assert option.help, word
             kinds.setdefault(word, set()).add(type_of(option))
@@ -149,13 +204,13 @@ def seed(monkeypatch, capsys, tmp_path):
 @pytest.mark.system
 def test_options_precede_variables_files_and_defaults(seed, tmp_path, monkeypatch):
     assert seed() == "1"
-    (tmp_path / FILE).write_text("[simulate]\nseed = 2\n")
+    (tmp_path / FILE).write_text("seed = 2\n")
     assert seed() == "2"
-    monkeypatch.setenv("CALLSIEVE_SIMULATE_SEED", "3")
+    monkeypatch.setenv("CALLSIEVE_SEED", "3")
     assert seed() == "3"
     assert seed("--seed", "4") == "4"
-    monkeypatch.delenv("CALLSIEVE_SIMULATE_SEED")
-    (tmp_path / "other.toml").write_text("[simulate]\nseed = 5\n")
+    monkeypatch.delenv("CALLSIEVE_SEED")
+    (tmp_path / "other.toml").write_text("seed = 5\n")
     monkeypatch.setenv("CALLSIEVE_CONFIG", str(tmp_path / "other.toml"))
     assert seed() == "5"
 
@@ -163,10 +218,11 @@ def test_options_precede_variables_files_and_defaults(seed, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed = 1", "seed: expected one of adapt, audit, cases"),
-        ("[simulate]\nsead = 1", "simulate.sead: expected one of json, key, out, scenario, seed, size"),
+        ("sead = 1", "sead: expected one of adapt, audit, cases"),
+        ("[simulate]\nseed = 1", "simulate.seed: expected one of key, out, scenario, size"),
         ("[audit]\nverify = 1", "audit.verify: expected a table of options"),
-        ("[train.seed]\nx = 1", "train.seed: expected a value, got a table"),
+        ("[train.data]\nx = 1", "train.data: expected a value, got a table"),
+        ("[seed]\nx = 1", "seed: expected a value, got a table"),
         ("[train", "expected a TOML file"),
         pytest.param("x=" + "[" * 100_000, "expected a TOML file", id="deep"),
     ],
@@ -188,8 +244,10 @@ def test_the_configuration_file_uses_the_long_names_of_options(tmp_path, monkeyp
     (tmp_path / FILE).write_text('[score]\nfeatures = "x"\n')
     with pytest.raises(ValueError, match=r"score\.features: expected one of"):
         configuration(COMMAND)
-    (tmp_path / FILE).write_text('[features]\nfeatures = "x"\n[audit.verify]\ntracking-uri = "u"\n')
-    assert configuration(COMMAND) == {"features": {"only": "x"}, "audit": {"verify": {"tracking_uri": "u"}}}
+    (tmp_path / FILE).write_text('[features]\nfeatures = "x"\n[audit.verify]\nwitness-key = "w"\n')
+    assert configuration(COMMAND) == {"features": {"only": "x"}, "audit": {"verify": {"witness_key": "w"}}}
+    (tmp_path / FILE).write_text('tracking-uri = "u"\naudit = "log"\n')
+    assert configuration(COMMAND) == {"tracking_uri": "u", "audit_log": "log"}
 
 
 def test_the_shell_completes_commands():
@@ -272,7 +330,7 @@ def test_every_command_prints_its_help_with_an_example(run_cli):
         text = " ".join(out.split())
         assert f"Usage: callsieve {name}" in text, name
         assert "Example: callsieve" in text, name
-        assert all(f"--{word}" in text for word in options(command)), name
+        assert all(f"--{word}" in text for word in {*options(command), *shared(name)}), name
 
 
 def test_every_command_refuses_an_unknown_option_with_exit_code_2(run_cli):

@@ -216,8 +216,8 @@ def test_the_commands_of_the_page_on_labels_make_the_model_pass_a_trusted_number
 # Trainings, with the same steps as any other: small worlds, few features and rounds.
 SMALL = {
     "CALLSIEVE_SIMULATE_SIZE": "tiny",
-    "CALLSIEVE_SIMULATE_SEED": str(SEED),
-    "CALLSIEVE_TRAIN_THREADS": "1",
+    "CALLSIEVE_SEED": str(SEED),
+    "CALLSIEVE_THREADS": "1",
 }
 
 
@@ -402,6 +402,7 @@ def test_each_command_of_a_page_exists(page):
         path = max((name for name in known if words[: len(name.split())] == name.split()), key=len, default="")
         assert path or len(words) == 1, line
         options = {option for parameter in known[path].params for option in parameter.opts} if path else set()
+        options |= set(re.findall("--[a-z-]+", known[path].epilog or "")) if path else set()
         assert {word for word in words if word.startswith("--")} <= options, line
         following = words[len(path.split()) :]
         arguments = path and any(parameter.param_type_name == "argument" for parameter in known[path].params)

@@ -361,7 +361,7 @@ def test_the_installed_command_prints_json_and_errors_of_one_line():
 
 def test_an_environment_variable_without_effect_is_accepted(command_error, tmp_path, monkeypatch):
     """A variable holds for all trainings; on the command line, the same option is refused."""
-    monkeypatch.setenv("CALLSIEVE_TRAIN_AUDIT", "log")
+    monkeypatch.setenv("CALLSIEVE_AUDIT", "log")
     assert "not found" in command_error("train", "--data", tmp_path / "nothing")
 
 
