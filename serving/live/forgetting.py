@@ -23,10 +23,8 @@ from typing import NamedTuple
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.features.files.ownership import OWNER_ONLY
-from callsieve.features.kernel.windows import DAY_MS
 from callsieve.features.keys.tokens import is_token
 from callsieve.features.online.history import History
-from callsieve.serving.rules.policy_file import MAX_HISTORY_DAYS
 from callsieve.serving.scorer.flags import FILE, Flags
 
 from .events import CALLS, COMPLAINTS
@@ -102,7 +100,7 @@ def forget_on_disk(state: Path, token: str) -> None:
         for number in file_numbers(state, kind):
             blank_lines(file_path(state, kind, number), token)
     if (path := state / FILE).exists():
-        flags = Flags(life=MAX_HISTORY_DAYS * DAY_MS)
+        flags = Flags()
         with contextlib.suppress(ValueError):  # a damaged file is replaced by an empty one
             flags.restore(path.read_bytes())
         flags.release(token)

@@ -84,7 +84,7 @@ class ServedModel:
         A bundle from before flags had certificates has no thresholds for them; they lie UNCERTIFIED_REACH of the way
         from its highest band to its lowest.
         """
-        if self.bundle.flags:
+        if self.bundle.flags is not None:
             band = self.bundle.flags.get(feed)
             return band.threshold_for(stratum) if band is not None and band.name == NAME else math.inf
         bands = self.bands(feed)

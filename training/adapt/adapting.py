@@ -256,7 +256,9 @@ def trained_parts(
     cv_fold = part[network.caller]
     columns, raw = feature_columns(settings.features), network.raw if choice is None else choice.raw
     if choice is None:
-        flags = ChosenFlags({name: band for name, band in base.bundle.flags.items() if name == recorded}, {})
+        known = base.bundle.flags
+        own = None if known is None else {name: band for name, band in known.items() if name == recorded}
+        flags = ChosenFlags(own, {})
     else:
         flags = choose_flags({COMPLETE: FeedScores(raw, network.stratum)}, {COMPLETE: bands}, pool, recorded)
     figures = FitFigures(

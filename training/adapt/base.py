@@ -57,7 +57,9 @@ class Base:
             return self
         shift = level.shift(level_of(sampled(raw).tolist()))
         moved = tuple(moved_band(band, shift) for band in self.bands(feed))
-        flags = {name: moved_band(band, shift) for name, band in self.bundle.flags.items() if name == feed}
+        flags = self.bundle.flags
+        if flags is not None and feed in flags:
+            flags = {**flags, feed: moved_band(flags[feed], shift)}
         bundle = replace(self.bundle, levels={}, flags=flags)
         if feed == bundle.feed:
             bundle = replace(bundle, thresholds=moved)

@@ -13,7 +13,7 @@ from callsieve.serving.rules.strata import strata_of
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.feeds import Feed, vectors_on
 from callsieve.training.evidence.callers import Callers, by_score, callers_of
-from callsieve.training.model.folds import MAX_CERTIFIED_ON, CallFolds, assign_folds, random_rows
+from callsieve.training.model.folds import MAX_CERTIFIED_ON, CallFolds, assign_folds, rows_of_callers
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import score_rows
 from callsieve.training.model.settings import Settings
@@ -56,10 +56,10 @@ class Network:
 def score_network(
     dataset: Dataset, settings: Settings, base: Base, recorded: str, most: int = MAX_CERTIFIED_ON
 ) -> Network:
-    """Computes vectors and base scores of the calls in the judged span, at most `most` random ones."""
+    """Computes vectors and base scores of the calls in the judged span: of random callers, until they are `most`."""
     folds = network_folds(dataset, settings)
     in_span = np.flatnonzero(folds.start >= folds.plan.train[0])
-    some = random_rows(in_span, most, len(folds.start), settings.judging_seed)
+    some = rows_of_callers(folds.caller, in_span, most, settings.judging_seed)
     nothing = np.zeros(len(some), dtype=bool)
     needed = np.flatnonzero(folds.needed(dataset.calls, some, some, nothing, last=True))
     feed = vectors_on(COMPLETE, dataset, settings.features, settings.threads, needed)

@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import structs
 
 from callsieve.features.arrays import Array
-from callsieve.features.online.feeds import COMPLETE, NO_ROUTES, lacks_of, with_lacks
+from callsieve.features.online.feeds import COMPLETE, NO_ROUTES, ONE_SITE, lacks_of, with_lacks
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.flags import NAME, events_of_calls
@@ -38,9 +38,12 @@ class FlagFigures(CertificateFigures):
 
 @dataclass(frozen=True, slots=True)
 class ChosenFlags:
-    """By the name of the feed, the threshold of flagged numbers with its certificate, and the figures."""
+    """By the name of the feed, the threshold of flagged numbers with its certificate, and the figures.
 
-    by_feed: dict[str, Band]
+    by_feed: None for a model adapted from one whose flags have no certificates.
+    """
+
+    by_feed: dict[str, Band] | None
     figures: dict[str, FlagFigures]
 
 
@@ -75,19 +78,21 @@ def choose_flags(
         bands: the bands by the same names; only certified ones get a threshold of flagged numbers.
         own: the feed of the calls.
     """
-    chosen = ChosenFlags({}, {})
+    chosen: dict[str, Band] = {}
+    of_feed: dict[str, FlagFigures] = {}
     for lack, (highest, *_, lowest) in bands.items():
-        if not highest.certificate.certified or set(highest.abstains) == set(STRATA):
+        # One site sees the calls of a number to itself alone, where the certifying calls are those to a network.
+        if ONE_SITE in lacks_of(lack) or not highest.certificate.certified or set(highest.abstains) == set(STRATA):
             continue
         calls = flagged_calls(by_feed[lack], highest, lowest, pool, known_trunks=NO_ROUTES not in lacks_of(lack))
         feed = own if lack == COMPLETE else with_lacks(own, lack)
         for reach, band in certified_flags(calls, highest, lowest):
             caught = [calls.flagged(share)[~calls.innocent] for share in (reach, 0.0)]
             flagged, alone = (float(hits.mean()) if len(hits) else None for hits in caught)
-            chosen.by_feed[feed] = band
+            chosen[feed] = band
             figures = certificate_figures(band.certificate)
-            chosen.figures[feed] = {**figures, "catch": flagged, "catch_of_single_calls": alone}
-    return chosen
+            of_feed[feed] = {**figures, "catch": flagged, "catch_of_single_calls": alone}
+    return ChosenFlags(chosen, of_feed)
 
 
 def flagged_calls(scores: FeedScores, highest: Band, lowest: Band, pool: Pool, *, known_trunks: bool) -> FlaggedCalls:
@@ -114,7 +119,7 @@ def certified_flags(calls: FlaggedCalls, highest: Band, lowest: Band) -> list[tu
     best: list[tuple[float, Band]] = []
     for reach in REACHES:
         false = int(calls.flagged(reach)[calls.innocent].sum())
-        proof = certificate_of("certify", false, int(calls.innocent.sum()), highest.certificate.target)
+        proof = certificate_of(highest.certificate.fold, false, int(calls.innocent.sum()), highest.certificate.target)
         if not proof.certified:
             break
         edges = {word: highest.threshold_for(word) for word in STRATA if word not in highest.abstains}

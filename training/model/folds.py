@@ -203,15 +203,15 @@ def random_rows(rows: Array, most: int, count: int, seed: int) -> Array:
 
 
 def rows_of_callers(caller: Array, rows: Array, most: int, seed: int) -> Array:
-    """Returns which calls are those at `rows` of random callers, at most `most`; bool, of the shape of `caller`.
+    """Returns which calls are those at `rows` of random callers, until they are `most`; bool, of the shape of `caller`.
 
-    >>> rows_of_callers(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 2, 3]), 3, seed=1).tolist()
+    >>> rows_of_callers(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 2, 3]), 1, seed=1).tolist()
     [True, True, False, False, False]
     """
     owners, calls = np.unique(caller[rows], return_counts=True)
     order = np.random.default_rng(seed).permutation(len(owners))
     chosen = np.zeros(len(caller), dtype=bool)
-    chosen[rows] = np.isin(caller[rows], owners[order[np.cumsum(calls[order]) <= most]])
+    chosen[rows] = np.isin(caller[rows], owners[order[np.cumsum(calls[order]) - calls[order] < most]])
     return chosen
 
 

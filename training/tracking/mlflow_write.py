@@ -45,7 +45,6 @@ CHAMPION = "champion"  # the promoted one
 PLACES = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )

@@ -55,3 +55,13 @@ def test_the_levels_are_in_the_metadata_only_if_there_are_some():
     for levels in ({"sparse": Level(1.0, 2.0)}, {"complete": Level(2.0, 1.0)}, {"complete": Level(-1e9, 1.0)}):
         with pytest.raises(ValueError, match="levels"):
             metadata_from_json(metadata_to_json(card(golden=golden, levels=levels)))
+
+
+def test_metadata_without_flags_differs_from_metadata_whose_flags_all_failed():
+    golden = GoldenVectors(((0.0,) * len(FEATURES),), {"model": ((0.5,),), "content": ((0.1, 0.2, 0.3),)})
+    assert b'"flags"' not in metadata_to_json(card(golden=golden))
+    band = card().thresholds[0]
+    for flags in (None, {}, {"complete": band}):
+        assert metadata_from_json(metadata_to_json(card(golden=golden, flags=flags))).flags == flags
+    with pytest.raises(ValueError, match="flags"):
+        metadata_from_json(metadata_to_json(card(golden=golden, flags={"sparse": band})))

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from msgspec import structs
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.kernel.windows import DAY_MS
@@ -51,7 +52,9 @@ def _few_trees():
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
     write_base(folder)
-    return read_base(folder / "bundle")
+    written = read_base(folder / "bundle")
+    flags = dict.fromkeys(("complete", "sparse"), written.bundle.thresholds[0])
+    return replace(written, bundle=structs.replace(written.bundle, flags=flags))
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +114,15 @@ def assert_base_stays(base, trained):
     assert trained.models["model"] == base.texts["model"] and "content" in trained.models
     assert trained.card.thresholds == bundle.thresholds
     assert trained.card.calibration == bundle.calibration
+    assert trained.card.flags == {"complete": bundle.thresholds[0]}
 
 
-def test_without_answers_the_base_stays_and_asks(first, base, drawn):
+def test_without_answers_the_base_stays_and_asks(first, base, calls, drawn):
     trained, adapted = first
     assert_base_stays(base, trained)
     figures = adapted.figures
+    older = replace(base, bundle=structs.replace(base.bundle, flags=None))
+    assert adapt(calls, Settings(threads=2), Adaptation(older, NO_ANSWERS))[0].card.flags is None
     assert figures["learnt"] == "nothing" and "0 numbers checked, expected at least 20" in figures["why"]
     assert figures["before"] == figures["after"] and figures["after"]["bound"] is None
     assert len(drawn) == 175 and (drawn["probability"] < 1).any() and not len(adapted.again)

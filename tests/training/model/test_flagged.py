@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from callsieve.features.files.dates import DAY, HOUR
-from callsieve.features.online.feeds import COMPLETE
+from callsieve.features.online.feeds import COMPLETE, ONE_SITE, SPARSE
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.flags import NAME
@@ -51,18 +51,22 @@ def drawn(seed):
     return sorted(calls, key=lambda call: call[2])
 
 
-def chosen(calls, nuisance, lack=COMPLETE, innocent_more=400_000):
+def chosen(calls, nuisance, lack=COMPLETE, innocent_more=400_000, announcing=None):
     """The choice on these calls, among many innocent ones of other numbers that nothing flags."""
     caller, trunk, start, raw, stratum = (np.array(column) for column in zip(*calls, strict=True))
     more = np.arange(innocent_more)
     raw, stratum = np.append(raw, np.full(len(more), -5.0)), np.append(stratum, np.full(len(more), MOBILE))
     nuisance = np.append(nuisance[caller], np.zeros(len(more), dtype=bool))
-    every, kind = np.ones(len(raw), dtype=bool), np.zeros(len(raw), dtype=int)
-    judged = JudgingLabels(every, nuisance, kind, "truth", kind, kind)
-    pool = SimpleNamespace(
-        certify=every, judged=judged, caller=np.append(caller, 100 + more), start=np.append(start, more),
-        trunk=np.append(trunk, np.full(len(more), -1)),
-    )  # fmt: skip
+    caller, start, trunk = (
+        np.append(caller, 100 + more),
+        np.append(start, more),
+        np.append(trunk, np.full(len(more), -1)),
+    )
+    every, zeros = np.ones(len(raw), dtype=bool), np.zeros(len(raw), dtype=int)
+    judged = JudgingLabels(
+        every, nuisance, np.where(caller == announcing, "satisfaction", "person"), "truth", zeros, zeros
+    )
+    pool = SimpleNamespace(certify=every, judged=judged, caller=caller, start=start, trunk=trunk)
     return choose_flags({lack: FeedScores(raw, stratum)}, {lack: (HIGHEST, LOWEST)}, pool, COMPLETE)
 
 
@@ -80,6 +84,19 @@ def test_the_certificate_counts_the_calls_that_an_oracle_flags(seed, lack):
     assert band.threshold_for("fixed") == pytest.approx(5.0 - 3.0 * REACHES[last])
     assert (figures["false_calls"], figures["certified"]) == (counts[last][~of_nuisance].sum(), True)
     assert figures["catch"] == counts[last][of_nuisance].mean() > figures["catch_of_single_calls"]
+
+
+def test_no_number_is_flagged_on_the_feed_of_one_site():
+    """Its calls are those of a network, where one site sees the calls of a number to itself alone."""
+    calls, nuisance = drawn(0), np.arange(12) >= 3
+    assert chosen(calls, nuisance, ONE_SITE).by_feed == {} != chosen(calls, nuisance, SPARSE).by_feed
+
+
+def test_calls_of_a_survey_count_neither_as_innocent_nor_as_nuisance():
+    caught = [(0, 0, at * HOUR, 4.5, MOBILE) for at in range(60)]
+    assert chosen(caught, np.zeros(12, dtype=bool)).by_feed == {}
+    (figures,) = chosen(caught, np.zeros(12, dtype=bool), announcing=0).figures.values()
+    assert (figures["false_calls"], figures["catch"]) == (0, None)
 
 
 def test_a_threshold_descends_only_while_the_certificate_holds():
