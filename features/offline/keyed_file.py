@@ -9,7 +9,7 @@ vanishes with the process. The calls of a file that fills only one shard stay in
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Self
@@ -57,6 +57,7 @@ def write_keyed(
     history: Path | None = None,
     refused: Path | None = None,
     zone: str | None = None,
+    note_callers: Callable[[list[str | None]], None] | None = None,
     progress: Progress,
 ) -> dict[str, int]:
     """Writes the keyed calls of a file of call records: shard by shard, and in order of start within a shard.
@@ -65,6 +66,7 @@ def write_keyed(
 
     Args:
         zone: time zone of the exchange; by default the layout's.
+        note_callers: gets the different callers of each shard, as written.
     Returns: the number of quarantined rows by reason.
     """
     layout = read_layout(layout_name, zone)
@@ -82,11 +84,20 @@ def write_keyed(
             for calls in parts:
                 sealed.add(calls, caller_shards(intake, calls["caller"], count))
             shards = one_ahead(sealed.read, range(count))
+        if note_callers is not None:
+            shards = noting(shards, note_callers)
         write_groups(keyed_shards(shards, count, layout, invalid, intake, progress), out)
         if refused is not None:
             write_refused(invalid, refused)
     check_valid(int(np.count_nonzero(pq.read_table(out, columns=[CALL])[CALL].to_numpy() > 0)), invalid, most_invalid)
     return dict(sorted(invalid.counts.items()))
+
+
+def noting(shards: Iterable[pa.Table], note_callers: Callable[[list[str | None]], None]) -> Iterator[pa.Table]:
+    """Yields shards of calls as written, after `note_callers` got their different callers."""
+    for calls in shards:
+        note_callers(calls["caller"].unique().to_pylist())
+        yield calls
 
 
 def earlier_calls(path: Path, layout: Layout, most_invalid: float) -> Iterator[tuple[pa.Table, Array]]:

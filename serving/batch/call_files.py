@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from callsieve.features.arrays import Int64s
-from callsieve.features.files.atomic import check_distinct, check_present, sha256
+from callsieve.features.files.atomic import check_distinct, check_present, sha256, write_atomic
 from callsieve.features.files.dates import now_ms
 from callsieve.features.files.parquet_file import write_groups
 from callsieve.features.files.progress import Progress
+from callsieve.features.intake.intake import Intake
 from callsieve.features.intake.keyed_table import BATCH_ROWS, read_keyed
 from callsieve.features.intake.text_columns import unified
 from callsieve.features.kernel.windows import DAY_MS
@@ -32,7 +34,9 @@ from callsieve.features.records import KEYED_COLUMNS
 from callsieve.serving.custody.expiry import all_expired, count_expired, expiry_filter, unexpired_rows
 from callsieve.serving.custody.purposes import Declaration, require_purpose
 from callsieve.serving.custody.retention import read_retention
+from callsieve.serving.scorer.listed import Listed
 
+ON_LISTS = "_on_lists.json"
 NOTHING_REFUSED = pa.table({"row": pa.array([], pa.int64()), "reason": pa.array([], pa.string())})
 
 
@@ -98,6 +102,7 @@ class KeyedInput:
             if the keyed calls are the input.
         refused: `row` and `reason` of the rows that are no calls, in order of row.
         quarantined: number of rows that are no calls, by reason.
+        on_lists: token on lists of each listed caller, by its token.
     """
 
     path: Path
@@ -106,6 +111,7 @@ class KeyedInput:
     numbers: Int64s | None
     refused: pa.Table
     quarantined: dict[str, int]
+    on_lists: Mapping[str, int] = field(default_factory=dict)
 
     def count(self) -> int:
         """Returns the number of calls without those of the history."""
@@ -148,12 +154,20 @@ def read_keyed_file(file: CallFile, purpose: str, *, progress: Callable[[int, in
 
 
 def keyed_input(
-    file: CallFile, history: Path | None, folder: Path, declaration: Declaration, *, resumable: bool, progress: Progress
+    file: CallFile,
+    history: Path | None,
+    folder: Path,
+    declaration: Declaration,
+    *,
+    resumable: bool,
+    listed: Listed | None = None,
+    progress: Progress,
 ) -> KeyedInput:
     """Writes the keyed calls of a file into a folder; a table of keyed calls is used as it is if that is possible.
 
     Args:
         history: file of the same layout with the days before.
+        listed: lists that callers are looked up in.
     """
     if file.keyed:
         source = unexpired_file(file.path, folder, declaration)
@@ -163,9 +177,16 @@ def keyed_input(
         return KeyedInput(calls, source, None, row_numbers(calls), NOTHING_REFUSED, {})
     layout, refused = read_layout(file.layout), folder / "_refused.parquet"
     inputs = intake_inputs(file) | {"history": digest(history)} if resumable else {}
-    calls, quarantined = key_file(file, folder, inputs=inputs, history=history, refused=refused, progress=progress)
+    if listed is not None:
+        if layout.numbers == "codes":
+            raise ValueError(f"--lists: the numbers of layout {file.layout} are codes, which no list has")
+        inputs |= {"lists": listed.digest}
+    calls, quarantined = key_file(
+        file, folder, inputs=inputs, history=history, refused=refused, listed=listed, progress=progress
+    )
     invalid = pq.read_table(refused) if refused.exists() else NOTHING_REFUSED
-    return KeyedInput(calls, file.path, layout, row_numbers(calls), invalid, quarantined)
+    on_lists = {} if listed is None else json.loads((folder / ON_LISTS).read_bytes())
+    return KeyedInput(calls, file.path, layout, row_numbers(calls), invalid, quarantined, on_lists)
 
 
 def key_file(
@@ -175,11 +196,12 @@ def key_file(
     inputs: Mapping[str, object],
     history: Path | None = None,
     refused: Path | None = None,
+    listed: Listed | None = None,
     progress: Progress,
 ) -> tuple[Path, dict[str, int]]:
     """Writes the keyed calls of a file of call records into a folder, unless an earlier run did.
 
-    Memory does not grow with the file.
+    Memory does not grow with the file. Beside the calls, ON_LISTS gets the callers that `listed` has.
 
     Returns: the Parquet file, and the number of quarantined rows by reason.
     """
@@ -188,21 +210,32 @@ def key_file(
     manifest = read_manifest(notes, all_inputs)
     if manifest is not None:
         return calls, manifest["quarantined"]
+    key, on_lists = file.number_key(), dict[str, int]()
     quarantined = write_keyed(
         file.path,
         file.layout,
         calls,
-        key=file.number_key(),
+        key=key,
         quarantine=file.quarantine,
         strict=file.strict,
         most_invalid=file.most_invalid,
         history=history,
         refused=refused,
         zone=file.zone,
+        note_callers=None if listed is None else partial(note_listed, listed, Intake(key), on_lists),
         progress=progress,
     )
+    if listed is not None:
+        write_atomic(folder / ON_LISTS, json.dumps(on_lists).encode())
     write_manifest(notes, all_inputs | {"quarantined": quarantined})
     return calls, quarantined
+
+
+def note_listed(listed: Listed, intake: Intake, on_lists: dict[str, int], callers: list[str | None]) -> None:
+    """Adds the callers that are on a list to `on_lists`: their token on lists, by their token."""
+    for text in callers:
+        if text and (shared := listed.token(text)) and shared in listed.table:
+            on_lists[str(intake.token("number", text))] = shared
 
 
 def unexpired_file(path: Path, folder: Path, declaration: Declaration) -> Path:

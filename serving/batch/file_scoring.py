@@ -46,6 +46,7 @@ from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.rules.policy import Policy, read_policy
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS, rule_columns
+from callsieve.serving.scorer.listed import Listed
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
@@ -76,6 +77,7 @@ class ScoreInputs:
         out: Parquet file for the verdict of each call.
         callees: key file of the called numbers in `out`.
         keep: columns of the calls that are copied to `out` as they are, such as an own id.
+        listed: lists of other issuers.
     """
 
     calls: CallFile
@@ -88,6 +90,7 @@ class ScoreInputs:
     out: Path | None = None
     callees: Path | None = None
     keep: Sequence[str] = ()
+    listed: Listed | None = None
 
     def check(self) -> None:
         """Raises ValueError if an input is missing, or the output would replace one or has a name of another format."""
@@ -122,13 +125,22 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
     check_copied(inputs.calls, inputs.keep)
     registers = open_registers(inputs.registers, inputs.calls.key, SCORING)
     scorer = open_scorer(inputs.bundle, inputs.trust, inputs.policy, registers)
+    scorer.listed = inputs.listed
     own = checked_columns(scorer, inputs.columns)
     callee_keys = callee_keys_or_temporary(inputs.callees)
     declaration = inputs.declared(scorer.policy)
     step, threads = steps(progress, {"calls": 45, "score": 50, "write": 5}), threads or os.cpu_count() or 1
     with work_folder(inputs.out) as work:
         resumed, lasting = any(work.glob("*.json")), inputs.out is not None
-        keyed = keyed_input(inputs.calls, inputs.history, work, declaration, resumable=lasting, progress=step["calls"])
+        keyed = keyed_input(
+            inputs.calls,
+            inputs.history,
+            work,
+            declaration,
+            resumable=lasting,
+            listed=inputs.listed,
+            progress=step["calls"],
+        )
         if not (count := keyed.count()):
             raise ValueError(f"{inputs.calls.path}: no call to score")
         plan = open_plan(keyed.path, work, NAMES, MEMORY, threads, identity(inputs, scorer))
@@ -141,6 +153,7 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
             span_rows=SPAN_ROWS,
             feed=scorer.feed_for(scorer.policy.feed or feed_of_file(keyed.path)),
             details=lasting,
+            on_lists=keyed.on_lists,
         )
         odd = odd_records_of_file(keyed.path, job.feed)
         plan.work.mkdir(exist_ok=True)
@@ -258,7 +271,8 @@ def identity(inputs: ScoreInputs, scorer: Scorer) -> dict[str, Any]:
         "history": inputs.history,
     }
     model = {"model": scorer.bundle.model_id, "policy": scorer.policy.version, "span": SPAN_ROWS}
-    return model | {name: digest(file) for name, file in files.items()}
+    lists = "" if inputs.listed is None else inputs.listed.digest
+    return model | {name: digest(file) for name, file in files.items()} | {"lists": lists}
 
 
 def checked_columns(scorer: Scorer, columns: Path | None) -> pd.DataFrame | None:

@@ -28,7 +28,7 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
 from .own_column_join import own_values
-from .table_rules import rules_met, with_flags, with_preferences
+from .table_rules import listed_bits, rules_met, with_flags, with_preferences
 from .verdict_file import verdict_details
 
 BLOCK_ROWS = 1 << 13  # calls that are scored at once: their vectors fit the cache
@@ -56,6 +56,7 @@ class Job:
         spans: number of spans of `span_rows` rows of the input.
         feed: the feed of the whole file.
         details: whether the verdicts are written, and so explained.
+        on_lists: token on lists of each listed caller, by its token.
         lock: for the shift of the file, which the first task measures.
     """
 
@@ -67,6 +68,7 @@ class Job:
     span_rows: int
     feed: str
     details: bool
+    on_lists: Mapping[str, int] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
 
 
@@ -182,6 +184,8 @@ def score_rows(job: Job, calls: ShardVectors, keyed: pa.Table, covered: Array, s
     """Returns the scores of a shard's calls, with the rules that they meet."""
     scorer, parts = job.scorer, []
     bits = rules_met(keyed, rule_columns(calls.vectors), scorer.registers, scorer.policy.terms)
+    if scorer.listed is not None:
+        bits |= listed_bits(scorer, scorer.listed, keyed, job.on_lists)
     for part, rows, some in blocks(job, calls, keyed):
         scores = scorer.score_table(rows, bits[part], covered=covered[part], feed=job.feed, shift=shift)
         parts.append(with_preferences(scorer, some, rows, scores, covered[part]))

@@ -12,15 +12,17 @@ import pyarrow.compute as pc
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
+from callsieve.features.records import NUMBER_CLASSES
 from callsieve.serving.rules.preferences import PREFERENCE_RULE, rejected_categories
 from callsieve.serving.rules.register_join import PART_ROWS, RegisterJoin
 from callsieve.serving.rules.register_lookup import Terms
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS, matching_bits, rule_names, table_actions
 from callsieve.serving.rules.rule_input import VECTOR_COLUMNS, VECTOR_FEATURES, RuleInput, rule_input
-from callsieve.serving.rules.rules import FLAGGED, RULE_BY_NAME
+from callsieve.serving.rules.rules import FLAGGED, ON_LISTS, RULE_BY_NAME, matching_rules
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.flags import events_of_calls
+from callsieve.serving.scorer.listed import Listed
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scores
 
@@ -101,6 +103,24 @@ def with_flags(scorer: Scorer, calls: pa.Table, vectors: Array, scores: Scores, 
     is_flagged = np.asarray(RULE_BY_NAME[FLAGGED].when(flagged, scorer.policy.terms), dtype=bool)
     rule_bits = np.where(is_flagged, scores.rule_bits | BITS[FLAGGED], scores.rule_bits)
     return replace(scores, rule_bits=rule_bits, action=table_actions(scorer.policy, scores.band_action, rule_bits))
+
+
+def listed_bits(scorer: Scorer, listed: Listed, calls: pa.Table, on_lists: Mapping[str, int]) -> Array:
+    """Returns the rules on lists that each call meets: int64 of shape (calls,), one bit a rule.
+
+    Args:
+        on_lists: token on lists of each listed caller, by its token.
+    """
+    bits = np.zeros(calls.num_rows, dtype=np.int64)
+    column = calls["caller"].combine_chunks().dictionary_encode()
+    shared = np.array([on_lists.get(token, 0) for token in column.dictionary.to_pylist()] or [0], dtype=np.int64)
+    places = np.flatnonzero(shared[column.indices.to_numpy()])
+    some = calls.take(pa.array(places)).select(["caller", "start", "caller_class"]).to_pydict()
+    for place, caller, start, name in zip(places.tolist(), *some.values(), strict=True):
+        if (listing := listed.at(on_lists[caller], start)) is not None:
+            facts = listing.rule_input(start, NUMBER_CLASSES.index(name))
+            bits[place] = sum(BITS[rule.name] for rule in matching_rules(facts, scorer.policy.terms, ON_LISTS))
+    return bits
 
 
 def rule_column(rule_bits: Array) -> pa.DictionaryArray:

@@ -114,6 +114,10 @@ LayoutName = Annotated[
     str,
     typer.Option("--layout", help="callsieve, asterisk, sichuan, plain, copenhagen, reality, keyed, or a TOML file."),
 ]
+ListsFile = Annotated[
+    Path | None,
+    typer.Option("--lists", help="TOML file of lists of other issuers that the service or the command follows."),
+]
 FeatureNames = Annotated[
     str | None,
     typer.Option(
@@ -219,7 +223,7 @@ class MemoryOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScorerOptions:
-    """The bundle, policy, registers and own columns of a service, and the folder of its state."""
+    """The bundle, policy, registers, own columns and lists of a service, and the folder of its state."""
 
     bundle: Bundle
     key: NumberKey
@@ -228,5 +232,6 @@ class ScorerOptions:
     policy: PolicyFile = None
     registers: RegisterFolder = None
     columns: ColumnFile = None
+    lists: ListsFile = None
     zone: str = "Asia/Shanghai"
     allow_group_read: GroupRead = False

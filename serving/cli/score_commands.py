@@ -27,6 +27,7 @@ from .options import (
     Keep,
     KeyFile,
     LayoutName,
+    ListsFile,
     PolicyFile,
     RegisterFolder,
     ShippedBundle,
@@ -153,6 +154,7 @@ class ScoreOptions:
             help="File of the same layout with the days before; its calls get no verdict.",
         ),
     ] = None
+    lists: ListsFile = None
     keep: Keep = None
     threads: int = 0
     engine: EngineName = "table"
@@ -173,6 +175,13 @@ def score(context: typer.Context, calls: Calls, rows: CallRowOptions, options: S
     if options.bundle is None:
         console.note(SHIPPED_IN_WORDS)
     _refuse_unused(context, options)
+    lists = None
+    if options.lists is not None:
+        from callsieve.serving.lists.following import open_lists
+
+        lists = open_lists(options.lists)
+        for line in lists.statuses():
+            console.note(line)
     inputs = ScoreInputs(
         calls=_call_file(calls, rows, options),
         bundle=options.bundle or SHIPPED_BUNDLE,
@@ -184,6 +193,7 @@ def score(context: typer.Context, calls: Calls, rows: CallRowOptions, options: S
         out=options.out,
         callees=options.callees_key,
         keep=options.keep or (),
+        listed=None if lists is None else lists.listed,
     )
     with console.progress("score") as progress:
         if options.engine == "spark":
@@ -213,8 +223,9 @@ def _refuse_unused(context: typer.Context, options: ScoreOptions) -> None:
     if options.layout == KEYED:
         # Registers as offices write them are keyed with it.
         refuse_unused(context, ROW_OPTIONS if options.registers else ("key", *ROW_OPTIONS), "--layout keyed")
+        refuse_unused(context, ("lists",), "--layout keyed")  # a token cannot be turned into that of a list
     if options.engine == "spark":
-        refuse_unused(context, ("columns", "history", "keep"), "--engine spark")
+        refuse_unused(context, ("columns", "history", "lists", "keep"), "--engine spark")
     if options.out is None:
         refuse_unused(context, ("callees_key", "keep"), "counts alone, without --out")
     if options.engine == "spark":

@@ -44,6 +44,7 @@ from .options import (
 if TYPE_CHECKING:
     from callsieve.serving.bundle.bundle import Bundle as LoadedBundle
     from callsieve.serving.live.memory import Limits
+    from callsieve.serving.scorer.listed import Listed
     from callsieve.serving.streams.source import Source
 
 
@@ -302,10 +303,11 @@ def consume(
     log_to_stderr(json=json)
     key = read_key(scorer.key, allow_group_read=scorer.allow_group_read)
 
-    bundles: dict[str, LoadedBundle] = {}  # one model in memory for all partitions
+    bundles: dict[str, LoadedBundle] = {}  # one model in memory for all partitions, and one copy of the lists
+    listed = followed(scorer.lists)
 
     def open_live(folder: Path) -> Live:
-        scorers = scorers_of(replace(scorer, state=folder), bundles)
+        scorers = scorers_of(replace(scorer, state=folder, lists=None), bundles, listed)
         scorers.load(scorer.bundle)
         limits = Limits(memory.max_calls, memory.max_numbers)
         intake = Intake(key, scorer.zone, cached=max(limits.numbers, CACHE_SIZE))
@@ -367,7 +369,20 @@ def api_key(
     return Result({"name": name, "key": key}, key)
 
 
-def scorers_of(scorer: ScorerOptions, bundles: dict[str, LoadedBundle] | None = None) -> Swap:
+def followed(lists: Path | None) -> Listed | None:
+    """Returns the entries of the lists of a TOML file, which a thread keeps up to date; None without a file."""
+    if lists is None:
+        return None
+    from callsieve.serving.lists.following import open_lists
+
+    opened = open_lists(lists)
+    opened.follow()
+    return opened.listed
+
+
+def scorers_of(
+    scorer: ScorerOptions, bundles: dict[str, LoadedBundle] | None = None, listed: Listed | None = None
+) -> Swap:
     """Returns the scorers of a service before it has loaded its bundle; creates the folder of the state."""
     read_columns = None
     if scorer.columns is not None:
@@ -387,6 +402,7 @@ def scorers_of(scorer: ScorerOptions, bundles: dict[str, LoadedBundle] | None = 
         epoch_file=state / "epoch",
         cleared=WatchedClearedCallers(state / FILE),
         bundles=bundles,
+        listed=listed or followed(scorer.lists),
     )
 
 

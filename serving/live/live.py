@@ -235,6 +235,8 @@ class Live:
             self.memory.history.forget(token)
             if (scorer := self.scorers.scorer) is not None:
                 scorer.flags.release(token)
+            if self.scorers.listed is not None:
+                self.scorers.listed.token.cache_clear()  # its keys are numbers as written
             recent = list(self._recent.values())
         # The search takes milliseconds, and calls continue during it.
         cases = [verdict.case for _, _, call, verdict in recent if token in (call.caller, call.callee)]
@@ -294,9 +296,10 @@ class Live:
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             self.counts["faults"] += 1
             return self._problem("wrong_input", type_fault(call) or str(error))
-        scorer = self.scorers.scorer
+        scorer, listed = self.scorers.scorer, self.scorers.listed
         self.memory.history.advance(keyed.start)  # not ahead of the clock
-        verdict, row = self.scorers.scored(self.memory.history, keyed)
+        shared = 0 if listed is None else listed.token(call.caller)
+        verdict, row = self.scorers.scored(self.memory.history, keyed, shared)
         if scorer is not None and row is not None:
             self._recent[verdict.case] = (scorer, row, keyed, verdict)
             if len(self._recent) > RECENT:

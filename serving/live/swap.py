@@ -18,6 +18,7 @@ from callsieve.features.online.history import History
 from callsieve.features.records import Call, KeyedCall
 from callsieve.serving.rules.policy import Policy, pin_feed, read_policy
 from callsieve.serving.rules.registers import Registers
+from callsieve.serving.scorer.listed import Listed
 from callsieve.serving.scorer.own_columns import OwnColumns
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.verdict import Scored, Verdict, no_verdict
@@ -38,6 +39,7 @@ class Swap:
 
     Attributes:
         refusal: why the last bundle was refused, in one line; None if it is in service.
+        listed: lists of other issuers, or None.
 
     >>> from contextlib import suppress
     >>> from callsieve.serving import BundleError, read_public_key
@@ -65,6 +67,7 @@ class Swap:
         cleared: ClearedCallers | None = None,
         feed: str = "",
         bundles: dict[str, Bundle] | None = None,
+        listed: Listed | None = None,
     ) -> None:
         """Creates a swap without a scorer.
 
@@ -78,11 +81,13 @@ class Swap:
             cleared: cleared callers, whose calls pass.
             feed: pins the feed of the records, as for `Scorer.load`.
             bundles: the last bundle by its model id, for swaps that share its memory; empty at first.
+            listed: lists of other issuers.
 
         Raises:
             ValueError: if the epoch file does not hold an epoch, or the feed is unknown.
         """
         self.refusal: str | None = None
+        self.listed = listed
         self._history: History | None = None
         self._trusted, self._registers, self._cleared = tuple(trusted), registers, cleared
         self._policy = pin_feed(policy or read_policy(), feed)
@@ -138,6 +143,7 @@ class Swap:
                     policy=self._policy,
                     registers=registers,
                     columns=None if self._columns is None else self._columns(),
+                    listed=self.listed,
                     minimum_epoch=self._epoch,
                 )
                 if self._bundles is not None:
@@ -175,12 +181,16 @@ class Swap:
         """Returns the verdict of the scorer in service. Never raises."""
         return self.scored(history, call).verdict
 
-    def scored(self, history: History, call: KeyedCall) -> Scored:
-        """Returns the verdict of the scorer in service, with the vector that it scored. Never raises."""
+    def scored(self, history: History, call: KeyedCall, shared: int = 0) -> Scored:
+        """Returns the verdict of the scorer in service, with the vector that it scored. Never raises.
+
+        Args:
+            shared: token of the caller on lists, as for `Scorer.score`.
+        """
         scorer = self._scorer
         if scorer is None:
             return Scored(_NONE, None)
-        verdict, row = scorer.scored(history, call)
+        verdict, row = scorer.scored(history, call, shared=shared)
         return Scored(self._spare(scorer, verdict, call), row)
 
     def explain(self, history: History, call: KeyedCall) -> Verdict:

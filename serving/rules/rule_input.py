@@ -53,6 +53,9 @@ class RuleInput:
             (`preferences.py`). It is set later than the other fields, after a call has reached a band.
         flag_events: earlier calls of the caller that flag it (`scorer/flags.py`). It is set after a call has reached
             the threshold of flagged numbers.
+        list_issuers: issuers whose lists have the caller's number (`scorer/listed.py`).
+        list_bound: the lowest certified error bound of these lists; 1 without a certificate.
+        list_hours: hours since the number was last flagged, by the list with the latest call.
         campaign: the caller's number is in the outbound register.
         marketing, hour_from, hour_to: the campaign's business needs consent; the campaign's registered hours.
         consent: the called person consented to calls of the campaign's principal.
@@ -85,6 +88,9 @@ class RuleInput:
     own_number: Any = math.nan
     unwanted: Any = math.nan
     flag_events: Any = math.nan
+    list_issuers: Any = math.nan
+    list_bound: Any = math.nan
+    list_hours: Any = math.nan
     campaign: Any = math.nan
     hour_from: Any = math.nan
     hour_to: Any = math.nan

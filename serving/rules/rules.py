@@ -24,6 +24,16 @@ DOMESTIC = tuple(name for name in NUMBER_CLASSES if name not in ("foreign", "irr
 NO_CALLER = ("irregular", "106", "800")  # never valid for a caller: no number, a text-message port, a toll-free number
 PERSONAL = ("mobile", "resale")
 FLAGGED = "flagged"
+LISTED, LISTED_CONFIRMED = "listed", "listed_confirmed"
+CERTIFIED_BOUND = 1e-4
+"""Highest certified error bound of a list that confirms a number without a second issuer."""
+BEHAVIOURS = {
+    "nuisance": ("nuisance", "骚扰电话"),
+    "marketing": ("marketing", "商业营销类"),
+    "harassment": ("harassment", "恶意骚扰类"),
+    "illegal": ("illegal", "违法犯罪类"),
+}
+"""Classes of the calls of a listed number, in English and Chinese; all but the first as in `plan_classes.py`."""
 KNOWN = frozenset(("called_first", "long_talks"))  # guards: the called person knows the caller
 _OF_HISTORY = KNOWN | {"repeated_caller"}  # guards that depend on the history
 # The evidence of a rule: facts of the network, a register, the behaviour of the number, or a model's prediction. A
@@ -295,7 +305,25 @@ RULES: tuple[Rule, ...] = (
         "This number is flagged: {value} of its earlier calls looked like nuisance calls.",
         "该号码已被标记：此前有{value}次来电疑似骚扰电话。",
     ),
+    Rule(
+        LISTED, PREDICTED,
+        lambda call, _: (call.list_issuers == 1) & (call.list_bound > CERTIFIED_BOUND)
+        & _among(call.caller_class, _SHOWN),
+        "list_hours", "", "",
+        "This number is on the list of {issuers} for {behaviour} calls, the last of them {value} hours ago.",
+        "该号码在{issuers}的名单上（{behaviour}），最近一次在{value}小时前。",
+    ),
+    Rule(
+        LISTED_CONFIRMED, BEHAVIOUR,
+        lambda call, _: ((call.list_issuers >= 2) | (call.list_bound <= CERTIFIED_BOUND))
+        & _among(call.caller_class, _SHOWN),
+        "list_hours", "", "",
+        "Two issuers list this number, or one with a certificate: {issuers}, for {behaviour} calls, the last of them "
+        "{value} hours ago.",
+        "该号码被两个名单列入，或被一个经认证的名单列入：{issuers}（{behaviour}），最近一次在{value}小时前。",
+    ),
 )  # fmt: skip
+ON_LISTS = tuple(rule for rule in RULES if rule.name in (LISTED, LISTED_CONFIRMED))
 RULE_BY_NAME = {rule.name: rule for rule in RULES}
 ACTION_RULES = tuple(rule.name for rule in RULES if rule.kind != GUARD)
 UNREGISTERED = tuple(rule for rule in RULES if rule.kind != REGISTER and rule.register != "preferences")
@@ -308,16 +336,21 @@ def matching_rules(call: RuleInput, terms: Terms, rules: tuple[Rule, ...] = RULE
 
 
 def collect_facts(
-    call: RuleInput, terms: Terms, registers: Registers | None, rules: tuple[Rule, ...] | None = None
+    call: RuleInput,
+    terms: Terms,
+    registers: Registers | None,
+    rules: tuple[Rule, ...] | None = None,
+    listing: tuple[str, str] = ("", ""),
 ) -> tuple[Fact, ...]:
     """Returns the facts of one call, in the order of RULES.
 
     Args:
         rules: the rules to test; by default all rules that can hold.
+        listing: the issuers that list the caller, and the class of its calls, for the rules ON_LISTS.
     """
     if rules is None:
         rules = UNREGISTERED if registers is None else RULES
-    return tuple([_fact(rule, call, terms, registers) for rule in matching_rules(call, terms, rules)])
+    return tuple([_fact(rule, call, terms, registers, listing) for rule in matching_rules(call, terms, rules)])
 
 
 @lru_cache(maxsize=1 << 12)
@@ -333,21 +366,24 @@ def candidate_rules(
     fields = (attestation, route, caller_class, callee_class, presented_differs)
     call = RuleInput(*(math.nan if value == UNKNOWN else float(value) for value in fields))
     call.own_number = float(own_number)
-    by_history = {rule.name for rule in UNREGISTERED if rule.kind == BEHAVIOUR} | _OF_HISTORY
+    by_history = {rule.name for rule in UNREGISTERED if rule.kind == BEHAVIOUR} - {LISTED_CONFIRMED} | _OF_HISTORY
     return tuple(rule for rule in UNREGISTERED if rule.name in by_history or rule.when(call, Terms()))
 
 
-def _fact(rule: Rule, call: RuleInput, terms: Terms, registers: Registers | None) -> Fact:
+def _fact(rule: Rule, call: RuleInput, terms: Terms, registers: Registers | None, listing: tuple[str, str]) -> Fact:
     value, limit = (_field(name, call, terms) for name in (rule.value, rule.limit))
     entry, valid_from, known_at = "", "", ""
     row = call.rows.get(rule.register, -1)
     table = rule.table or rule.register
     if registers is not None and row >= 0:
         entry, valid_from, known_at = registers.entry(table, row)
+    issuers, behaviour = listing
+    in_english, in_chinese = BEHAVIOURS.get(behaviour, ("", ""))
+    words = {"limit": _format_value(rule.limit, limit), "issuers": issuers}
     return Fact(
         rule=rule.name,
-        en=rule.en.format(value=_format_value(rule.value, value), limit=_format_value(rule.limit, limit)),
-        zh=rule.zh.format(value=_format_value(rule.value, value, CLASSES_ZH), limit=_format_value(rule.limit, limit)),
+        en=rule.en.format(value=_format_value(rule.value, value), behaviour=in_english, **words),
+        zh=rule.zh.format(value=_format_value(rule.value, value, CLASSES_ZH), behaviour=in_chinese, **words),
         value=value,
         limit=limit,
         register=table if entry else "",

@@ -33,6 +33,7 @@ from callsieve.serving.rules.rule_input import RuleInput, rule_input
 from callsieve.serving.rules.rules import (
     BEHAVIOUR,
     FLAGGED,
+    ON_LISTS,
     PREDICTED,
     RULE_BY_NAME,
     Fact,
@@ -41,6 +42,7 @@ from callsieve.serving.rules.rules import (
 )
 from callsieve.serving.rules.strata import strata_of, stratum_of
 
+from .listed import Listed
 from .network_scores import NetworkScores, sampled
 from .own_columns import OwnColumns
 from .problems import MAKE_HISTORY, kind, misfit
@@ -68,6 +70,7 @@ class Scorer(ServedModel):
         history_features: the features that `History` computes: all but own columns. Pass them to `History`.
         registers: the registers to look calls up in, or None.
         columns: own columns of callers, or None. Only a model with own columns needs them.
+        listed: lists of other issuers, or None.
 
     >>> from callsieve.features import Call, History, Intake, read_key
     >>> from callsieve.serving import read_public_key
@@ -83,7 +86,12 @@ class Scorer(ServedModel):
     """
 
     def __init__(
-        self, bundle: Bundle, policy: Policy, registers: Registers | None = None, columns: OwnColumns | None = None
+        self,
+        bundle: Bundle,
+        policy: Policy,
+        registers: Registers | None = None,
+        columns: OwnColumns | None = None,
+        listed: Listed | None = None,
     ) -> None:
         """Checks the parts against each other; raises as `ServedModel`, and ValueError if the own columns lack one."""
         super().__init__(bundle, policy)
@@ -93,7 +101,7 @@ class Scorer(ServedModel):
         if lacking:
             raise ValueError(f"own columns: the model needs {', '.join(lacking)}, which the table does not have")
         self.history_features = tuple(name for name in self.features if name not in self._own)
-        self.registers, self.columns = registers, columns
+        self.registers, self.columns, self.listed = registers, columns, listed
         self._lacking = own if columns is None else []
         if registers is not None:
             _ = registers.indexes  # built here, so that the first call does not wait for it
@@ -111,6 +119,7 @@ class Scorer(ServedModel):
         policy: Policy | None = None,
         registers: Registers | None = None,
         columns: OwnColumns | None = None,
+        listed: Listed | None = None,
         minimum_epoch: int = 0,
         feed: str = "",
     ) -> Scorer:
@@ -126,6 +135,7 @@ class Scorer(ServedModel):
             policy: the shipped policy if None.
             registers: registers to look calls up in.
             columns: own columns of callers, for a model that has some.
+            listed: lists of other issuers, as `lists.following.open_lists` opens them.
             minimum_epoch: bundles of an earlier epoch are refused, so that a withdrawn bundle cannot come back.
             feed: pins the feed of the records, such as "complete", instead of the policy's setting.
 
@@ -148,7 +158,7 @@ class Scorer(ServedModel):
         from callsieve.serving.bundle.bundle import load  # with msgspec and cryptography, which take time to import
 
         bundle = load(folder, trusted, minimum_epoch=minimum_epoch, expected_catalogue=catalogue_hash(), lazy=True)
-        return cls(bundle, pin_feed(policy or read_policy(), feed), registers, columns)
+        return cls(bundle, pin_feed(policy or read_policy(), feed), registers, columns, listed)
 
     def check(self, history: History) -> None:
         """Checks at wiring time that a history fits this scorer. A host calls it once, before the first call.
@@ -165,7 +175,7 @@ class Scorer(ServedModel):
         if (problem := misfit(history, self.history_features, self._lacking)) != "":
             raise ValueError(problem)
 
-    def score(self, history: History, call: KeyedCall, *, reasons: bool = True) -> Verdict:
+    def score(self, history: History, call: KeyedCall, *, reasons: bool = True, shared: int = 0) -> Verdict:
         """Returns the verdict at ring time, from the history before the call. Never raises.
 
         Args:
@@ -174,12 +184,13 @@ class Scorer(ServedModel):
             call: the call, as `Intake` returns it.
             reasons: whether to give reasons if the bands and the policy lead to another action than "pass". Without
                 reasons, such a verdict takes a fraction of the time.
+            shared: token of the caller on lists, `listed.token` of the number as written; 0 without lists.
         """
-        return self.scored(history, call, reasons=reasons).verdict
+        return self.scored(history, call, reasons=reasons, shared=shared).verdict
 
-    def explain(self, history: History, call: KeyedCall) -> Verdict:
+    def explain(self, history: History, call: KeyedCall, *, shared: int = 0) -> Verdict:
         """Returns the verdict at ring time, with reasons for every action, "pass" included. Never raises."""
-        return self.scored(history, call, explain=True).verdict
+        return self.scored(history, call, explain=True, shared=shared).verdict
 
     def scored(
         self,
@@ -188,12 +199,13 @@ class Scorer(ServedModel):
         *,
         explain: bool = False,
         reasons: bool = True,
+        shared: int = 0,
     ) -> Scored:
         """Returns the verdict with the vector behind it. Never raises.
 
         Args:
             explain: whether to give reasons for every action, "pass" included.
-            history, call, reasons: as for `score`.
+            history, call, reasons, shared: as for `score`.
         """
         case, vector = "", None
         try:
@@ -211,6 +223,9 @@ class Scorer(ServedModel):
             if self._own and self.columns is not None:
                 vector.extend(self.columns.row(self._own, call.caller, call.start))
             facts = self._facts_of(vector, call)
+            if shared and self.listed is not None and (listing := self.listed.at(shared, call.start)) is not None:
+                on_lists = listing.rule_input(call.start, call.caller_class)
+                facts += collect_facts(on_lists, self.policy.terms, None, ON_LISTS, listing.words())
             filling = not history.covers(call.start, self.policy.history_days)
             behind, recognised = history.lag(call.start) > AHEAD_MS, history.feed
             feed = self.feed_for(self.policy.feed or recognised)

@@ -36,6 +36,7 @@ from callsieve.serving.rules.rules import (
     CLASSES_ZH,
     GUARD,
     NETWORK,
+    ON_LISTS,
     PREDICTED,
     PROTECTED,
     RULE_BY_NAME,
@@ -118,6 +119,8 @@ HITS = {
     "trusted_caller": [{"caller_trusted": 1.0}, {"caller_trusted": 1.0, "attestation": NAN, "presented_differs": NAN}],
     "against_predicted_preference": [{"unwanted": 1.0}],
     "flagged": [{"flag_events": 10.0}],
+    "listed": [{"list_issuers": 1.0, "list_bound": 1.0}],
+    "listed_confirmed": [{"list_issuers": 2.0, "list_bound": 1.0}, {"list_issuers": 1.0, "list_bound": 1e-4}],
 }
 NO_HITS = [
     {"attestation": float(ATTESTATIONS.index("none"))},
@@ -191,12 +194,14 @@ def test_table_bits_equal_the_rules_of_single_calls(drawn):
         matrix[:, place] = [getattr(situation, name) for situation in drawn]
     calls = rule_input(rule_columns(matrix), np.array([situation.own_number for situation in drawn]))
     for field in dataclasses.fields(RuleInput):
-        if field.name not in (*dict(VECTOR_COLUMNS), "own_number", "unwanted", "flag_events", "rows"):
+        later = ("own_number", "unwanted", "flag_events", "list_issuers", "list_bound", "list_hours", "rows")
+        if field.name not in (*dict(VECTOR_COLUMNS), *later):
             setattr(calls, field.name, np.array([getattr(situation, field.name) for situation in drawn]))
     table_bits = matching_bits(calls, TERMS)
-    # Predictions are added to a table separately, see `test_preferences.py` and `test_flags.py`.
+    # Predictions and lists are added separately, see `test_preferences.py`, `test_flags.py` and `test_listed.py`.
+    rules = tuple(rule for rule in RULES if rule.kind != PREDICTED and rule not in ON_LISTS)
     assert [rule_names(bits) for bits in table_bits.tolist()] == [
-        tuple(rule.name for rule in matching_rules(situation, TERMS) if rule.kind != PREDICTED) for situation in drawn
+        tuple(rule.name for rule in matching_rules(situation, TERMS, rules)) for situation in drawn
     ]
 
 

@@ -130,6 +130,7 @@ USAGE = [
     ("score --calls {none} --layout keyed --bundle b --quarantine q --key k", ": --key, --quarantine: not used with "),
     ("score --calls {none} --layout keyed --bundle b --registers r --strict --key k", ": --strict: not used with "),
     ("score --calls {none} --layout keyed --bundle b --engine spark --columns r", ": --columns: not used with "),
+    ("score --calls {none} --layout keyed --bundle b --lists l", ": --lists: not used with --layout keyed"),
     ("score --calls {none} --bundle b --callees-key k", ": --callees-key: not used with "),
     (f"score --bundle {{own}} {OWN_CALLS} --keep CDR_ID", "--keep: not used with counts alone, without --out"),
     ("live fill --calls {none} --layout keyed --key k --state s --strict", ": --strict: not used with "),
