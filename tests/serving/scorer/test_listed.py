@@ -25,7 +25,7 @@ from tests.support.lists import list_numbers, write_toml
 RULES = {LISTED: "label", LISTED_CONFIRMED: "block"}
 POLICY = Policy("t", {}, RULES, appeal="here", known_caller="pass", history_days=0)
 BEGIN = round(real_bundle.START * 1000)
-ONE, TWO, CERTIFIED, WITHDRAWN = real_bundle.CALLERS[:4]
+SINGLE, DOUBLE, CERTIFIED, WITHDRAWN = real_bundle.CALLERS[:4]
 PROTECTED = real_bundle.CALLERS[6]
 
 
@@ -33,8 +33,8 @@ PROTECTED = real_bundle.CALLERS[6]
 def lists(tmp_path_factory):
     """Two issuers; a third has a certificate. One number is listed by one, one by both, one is withdrawn."""
     folder = tmp_path_factory.mktemp("lists")
-    both = [TWO, WITHDRAWN, PROTECTED]
-    list_numbers(folder, "carrier-a", [ONE, *both], now=BEGIN + 10 * HOUR)
+    both = [DOUBLE, WITHDRAWN, PROTECTED]
+    list_numbers(folder, "carrier-a", [SINGLE, *both], now=BEGIN + 10 * HOUR)
     list_numbers(folder, "carrier-a", [], now=BEGIN + 3 * DAY, withdrawn=[WITHDRAWN])
     list_numbers(folder, "carrier-b", both, now=BEGIN + 2 * DAY)
     list_numbers(folder, "exchange", [CERTIFIED], now=BEGIN + 10 * HOUR, bound=9e-5)
@@ -51,9 +51,9 @@ def expected(call):
     after, number = round(call.start * 1000) - BEGIN, call.caller
     by_a = 10 * HOUR < after < (3 * DAY if number == WITHDRAWN else 10 * HOUR + 7 * DAY)
     by_b = 2 * DAY < after < 9 * DAY
-    if number in (ONE, CERTIFIED):
+    if number in (SINGLE, CERTIFIED):
         return {LISTED_CONFIRMED if number == CERTIFIED else LISTED} if by_a else set()
-    if number not in (TWO, WITHDRAWN, PROTECTED) or not (by_a or by_b):
+    if number not in (DOUBLE, WITHDRAWN, PROTECTED) or not (by_a or by_b):
         return set()
     return {LISTED_CONFIRMED if by_a and by_b else LISTED}
 
@@ -102,8 +102,8 @@ def test_single_calls_a_service_and_a_file_get_the_same_rules(lists, bundle_fold
 def test_a_fact_names_issuers_behaviour_and_age(lists, bundle_folder):
     scorer = real_bundle.load_scorer(bundle_folder, POLICY)
     scorer.listed = listed = open_lists(lists).listed
-    call = dataclasses.replace(real_bundle.calls(1)[0], caller=TWO, start=real_bundle.START + 60 * 3600)
-    verdict = scorer.score(History(), Intake(real_bundle.NUMBER_KEY)(call), shared=listed.token(TWO))
+    call = dataclasses.replace(real_bundle.calls(1)[0], caller=DOUBLE, start=real_bundle.START + 60 * 3600)
+    verdict = scorer.score(History(), Intake(real_bundle.NUMBER_KEY)(call), shared=listed.token(DOUBLE))
     texts = {fact.rule: (fact.en, fact.zh) for fact in verdict.rules}
     assert texts[LISTED_CONFIRMED] == (
         "Two issuers list this number, or one with a certificate: carrier-b, carrier-a, for illegal calls, the last of "
@@ -115,9 +115,9 @@ def test_a_fact_names_issuers_behaviour_and_age(lists, bundle_folder):
 
 @pytest.mark.parametrize(("bound", "confirmed"), [(1e-4, True), (1.1e-4, False), (None, False)])
 def test_one_issuer_confirms_only_with_a_certificate(tmp_path, bound, confirmed):
-    list_numbers(tmp_path, "carrier-a", [ONE], now=BEGIN, bound=bound)
+    list_numbers(tmp_path, "carrier-a", [SINGLE], now=BEGIN, bound=bound)
     listed = open_lists(write_toml(tmp_path, "carrier-a")).listed
-    facts = listed.at(listed.token(ONE), BEGIN + 1).rule_input(BEGIN + 1, NUMBER_CLASSES.index("mobile"))
+    facts = listed.at(listed.token(SINGLE), BEGIN + 1).rule_input(BEGIN + 1, NUMBER_CLASSES.index("mobile"))
     assert (facts.list_bound <= 1e-4) == confirmed and facts.list_issuers == 1
 
 
@@ -125,8 +125,8 @@ def test_a_watched_issuer_leads_to_no_action(lists):
     listed = open_lists(lists).listed
     at = BEGIN + 5 * DAY
     listed.watched = frozenset(("carrier-a",))
-    assert listed.at(listed.token(ONE), at) is None
-    assert listed.at(listed.token(TWO), at).issuers() == ("carrier-b",)
+    assert listed.at(listed.token(SINGLE), at) is None
+    assert listed.at(listed.token(DOUBLE), at).issuers() == ("carrier-b",)
     assert listed.calls["carrier-a"] == 2
 
 
@@ -135,4 +135,4 @@ def test_numbers_under_other_keys_are_not_listed(lists):
     other = type(listed)(Key("share1", bytes(range(1, 41)), purpose="sharing"))
     other.table = listed.table
     at = BEGIN + 5 * DAY
-    assert listed.at(listed.token(ONE), at) is not None and other.at(other.token(ONE), at) is None
+    assert listed.at(listed.token(SINGLE), at) is not None and other.at(other.token(SINGLE), at) is None
