@@ -43,7 +43,6 @@ from .oversight.log.run_paths import RunPaths, record_store, run_paths
 from .preflight import require_enough
 from .reports.check_page import PAGE, write_check_page
 from .reports.csv_tables import write_tables
-from .reports.drawing import Picture
 from .reports.model_card import write_documents
 from .reports.pictures import pictures
 from .reports.run_page import write_pictures, write_run_page
@@ -119,12 +118,10 @@ def record_training(
     judged = judge(trained, policy_actions(trained), source, others)
     write_bundle(trained, folder / "bundle", key)
     scorer = Scorer.load(folder / "bundle", trusted=[read_public_key(folder / SIGNER)])
-    model = scorer.bundle.model_id
-    calls = scored_calls(trained)
 
     figures: RunFigures = {
         **judged,
-        "model": {**judged["model"], "id": model},
+        "model": {**judged["model"], "id": scorer.bundle.model_id},
         "leak_probes": leak_probes,
         "catalogue": catalogue_hash(),
         "code": code,
@@ -148,17 +145,7 @@ def record_training(
     curves = {"loss on held-out folds": figures["learning_curve"], **catch_by_amount(figures)}
     datasets = dataset_entries(trained, source, adaptation)
     run = FinishedRun(folder, settings, figures, datasets, curves, made_by, began)
-    write_record(run, gates.data)
-    write_documents(figures, datasets, folder / "documents")
-    roles = [facts.role for facts in trained.folders]
-    write_provenance(run, key, roles, f"{log_id(place.log)}/{figures['gates']['entry']}")
-    write_judged(trained, folder / "record" / JUDGED)
-    write_reference(measure_reference(model, calls), folder / "record" / REFERENCE)
-    drawn = pictures(figures)
-    write_pages(run, drawn)
-    tracked = track_run(place, run)
-    write_audit_page(place, tracked, run, gates, drawn)
-    entry = append(place.log, "run", run_payload(place.uri, tracked, run), key)
+    tracked, entry = write_judged_run(run, trained, place, gates, key)
     return {**figures, "tracking": tracked, "audit": {"log": str(place.log), "entry": entry}}
 
 
@@ -168,6 +155,31 @@ def ready(sources: Sequence[Source], settings: Settings, adaptation: Adaptation 
         return of_base(settings, adaptation.base)
     require_enough(sources, settings)
     return settings
+
+
+def write_judged_run(
+    run: FinishedRun, trained: Trained, place: RunPaths, gates: Gates, key: Ed25519PrivateKey
+) -> tuple[TrackedRun, int]:
+    """Writes all that follows from the figures: record, documents, provenance, pages, the run in MLflow, and its entry.
+
+    Returns the run in MLflow and the number of the log entry, which comes last, so that it commits to the audit page.
+    """
+    folder, figures = run.folder, run.figures
+    write_record(run, gates.data)
+    write_documents(figures, run.datasets, folder / "documents")
+    roles = [facts.role for facts in trained.folders]
+    write_provenance(run, key, roles, f"{log_id(place.log)}/{figures['gates']['entry']}")
+    write_judged(trained, folder / "record" / JUDGED)
+    reference = measure_reference(figures["model"]["id"], scored_calls(trained))
+    write_reference(reference, folder / "record" / REFERENCE)
+    drawn, page = pictures(figures), folder / "audit.html"
+    write_run_page(figures, folder / "report.html", drawn)
+    write_pictures(drawn, folder / "plots")
+    write_tables(figures, folder / "tables")
+    tracked = track_run(place, run)
+    write_first_page(place, run_payload(place.uri, tracked, run), figures, gates, page, drawn)
+    attach_file(place.uri, tracked["run"], page, "report")
+    return tracked, append(place.log, "run", run_payload(place.uri, tracked, run), key)
 
 
 def catch_by_amount(figures: RunFigures) -> dict[str, list[float]]:
@@ -238,25 +250,6 @@ def scored_calls(trained: Trained) -> ScoredCalls:
     raw = np.full(dataset.calls.num_rows, np.nan)
     raw[feed.rows] = trained.raw[trained.last.begin :]
     return ScoredCalls(dataset.calls, feed, raw, dataset.complaints, trained.card.thresholds)
-
-
-def write_pages(run: FinishedRun, drawn: Mapping[str, Picture]) -> None:
-    """Writes the run page, the pictures and the tables."""
-    write_run_page(run.figures, run.folder / "report.html", drawn)
-    write_pictures(drawn, run.folder / "plots")
-    write_tables(run.figures, run.folder / "tables")
-
-
-def write_audit_page(
-    place: RunPaths, tracked: TrackedRun, run: FinishedRun, gates: Gates, drawn: Mapping[str, Picture]
-) -> None:
-    """Writes the audit page of the run as recorded, and attaches it to the run in MLflow.
-
-    The log entry of the run comes after this, so that it commits to the page, too.
-    """
-    payload, page = run_payload(place.uri, tracked, run), run.folder / "audit.html"
-    write_first_page(place, payload, run.figures, gates, page, drawn)
-    attach_file(place.uri, tracked["run"], page, "report")
 
 
 def run_payload(uri: str, tracked: TrackedRun, run: FinishedRun) -> RunPayload:
