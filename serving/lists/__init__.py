@@ -1,4 +1,4 @@
-"""Signed lists of nuisance numbers, as tokens, for handsets and other operators.
+"""Signed lists of nuisance numbers, as tokens, that operators, sites and handsets exchange; and the discredited firms.
 
-May import `features`, `serving.bundle` and `serving.rules`. Start with `token_list`.
+May import `features`, `serving.bundle`, `serving.rules` and `serving.scorer`. Start with `exchange`.
 """

@@ -31,7 +31,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Meta
 
-from callsieve.features.files.atomic import write_atomic
+from callsieve.features.files.atomic import locked_folder, write_atomic
 from callsieve.features.files.dates import DAY, HOUR
 from callsieve.features.files.decode import Record, json_as
 from callsieve.features.keys.tokens import Key
@@ -44,6 +44,7 @@ WHOLE = "whole.list"
 SUFFIX = ".list"
 MAX_BYTES = 1 << 30
 MAX_LIFE = 90 * DAY  # of an entry
+KEEP = 30 * DAY  # for which an issuer's folder keeps lists, for calls of the past
 _MAX_LINE_BYTES = 1 << 24
 
 Moment = Annotated[int, Meta(ge=0, le=2**53)]  # Unix ms
@@ -187,24 +188,40 @@ def publish(
     entries: Iterable[Entry],
     withdrawn: Collection[bytes] = (),
     *,
+    complete: bool = False,
     now: int,
     valid_days: float,
-) -> Header:
-    """Writes the next list of an issuer to a folder, and the list of all its entries; returns the first's header.
+) -> tuple[Header, Header]:
+    """Writes the next list of an issuer to a folder, and the list of all its entries; returns their first lines.
 
     A number is listed again only if a call after the last one was flagged. A withdrawn number is not listed, whatever
     its calls. Hours of the first and the last call are rounded down, so that few groups are needed.
 
     Args:
         withdrawn: tokens of numbers that are cleared; those that are listed are withdrawn.
+        complete: whether listed numbers without an entry are withdrawn, too.
         now: Unix ms.
         valid_days: days until a reader stops to use a list without a later one.
     """
-    files = sorted(folder.glob("*" + SUFFIX)) if folder.exists() else []
+    with locked_folder(folder):
+        return _published(folder, issuer, list(entries), withdrawn, complete, now, valid_days)
+
+
+def _published(
+    folder: Path,
+    issuer: Issuer,
+    entries: Sequence[Entry],
+    withdrawn: Collection[bytes],
+    complete: bool,
+    now: int,
+    valid_days: float,
+) -> tuple[Header, Header]:
     trusted = [issuer.signer.public_key()]
-    chain = chain_of([read_list(file.read_bytes(), issuer.key, trusted) for file in files]) if files else []
+    files = {file: read_list(file.read_bytes(), issuer.key, trusted) for file in sorted(folder.glob("*" + SUFFIX))}
+    chain = chain_of(list(files.values())) if files else []
     listed = current_entries(chain, now)
-    removed = set(withdrawn) & listed.keys()
+    removed = (listed.keys() - {entry.token for entry in entries} if complete else set()) | set(withdrawn)
+    removed &= listed.keys()
     added: dict[bytes, Group] = {}
     for token, behaviour, flagged_first, flagged_last in entries:
         first, last = flagged_first - flagged_first % DAY, flagged_last - flagged_last % HOUR
@@ -214,9 +231,12 @@ def publish(
             added[token] = Group(issuer.name, behaviour, since, last, now, last + LIFE, issuer.error_bound)
     epoch, until = chain[-1].header.epoch if chain else 0, now + round(valid_days * DAY)
     whole = {token: group for token, group in (listed | added).items() if token not in removed}
-    header = _write(folder / name_of(epoch + 1), issuer, (epoch + 1, epoch), (now, until), added, removed)
-    _write(folder / WHOLE, issuer, (epoch + 1, 0), (now, until), whole, ())
-    return header
+    new = _write(folder / name_of(epoch + 1), issuer, (epoch + 1, epoch), (now, until), added, removed)
+    everything = _write(folder / WHOLE, issuer, (epoch + 1, 0), (now, until), whole, ())
+    for file, item in files.items():
+        if file.name != WHOLE and item.header.made < now - KEEP:
+            file.unlink()
+    return new, everything
 
 
 def name_of(epoch: int) -> str:
@@ -265,7 +285,6 @@ def _write(
     )
     line = json.dumps(msgspec.to_builtins(header), separators=(",", ":")).encode() + b"\n"
     json_as(Header, line, "list")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, line + sign(line, issuer.signer) + body)
     return header
 

@@ -9,11 +9,11 @@
     exten => h,1,AGI(agi://127.0.0.1:4573/end,${DIALEDTIME},${ANSWEREDTIME},${DIALSTATUS},${HANGUPCAUSE})
 
 The lines with STIR_SHAKEN are for an Asterisk that verifies calls (`res_stir_shaken`). `ring` reads the result, and
-sets CALLSIEVE (the action), CALLSIEVE_CASE, CALLSIEVE_CONFIDENCE and CALLSIEVE_STATUS (a word of
-`serving/scorer/status.py`). After any fault the connection is closed, and the dialplan continues with its initial
-"pass". Faults are: the server does not run (AGISTATUS is then FAILURE), a verdict is late, or a dialogue takes more
-than SECONDS. One fault needs a watchdog: Asterisk waits for ever for a server that keeps the connection open and does
-nothing, for example after SIGSTOP.
+sets CALLSIEVE (the action), CALLSIEVE_CASE, CALLSIEVE_CONFIDENCE, CALLSIEVE_STATUS (a word of
+`serving/scorer/status.py`) and CALLSIEVE_RULES (names of rules, with commas between). After any fault the connection is
+closed, and the dialplan continues with its initial "pass". Faults are: the server does not run (AGISTATUS is then
+FAILURE), a verdict is late, or a dialogue takes more than SECONDS. One fault needs a watchdog: Asterisk waits for ever
+for a server that keeps the connection open and does nothing, for example after SIGSTOP.
 
 Debian 13 does not package Asterisk, so the tests play dialogues in the form of its res_agi.c. The dialplan was run once
 on Asterisk itself, built from its sources of August 2026 (commit f0c1c1a), with Local channels. That build lacked
@@ -104,6 +104,7 @@ class Agi:
             ("_CASE", verdict.case),
             ("_CONFIDENCE", confidence),
             ("_STATUS", verdict.status),
+            ("_RULES", ",".join(fact.rule for fact in verdict.rules)),
         ):
             writer.write(f'SET VARIABLE CALLSIEVE{name} "{value}"\n'.encode())
             await _read_result(reader)

@@ -33,6 +33,7 @@ def write_toml(folder, *issuers, **places):
     """Writes lists.toml with the keys that it names; the place of an issuer is its folder, or in `places`."""
     if not (folder / "sharing.key").exists():
         SHARED.write(folder / "sharing.key")
+    if not (folder / "issuer.pub").exists():
         write_public_key(small.KEY.public_key(), folder / "issuer.pub")
     lines = ['key = "sharing.key"']
     for name in issuers:

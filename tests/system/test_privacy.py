@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from callsieve.features import Call, Intake, Key
+from callsieve.features.files.dates import DAY
 from callsieve.features.intake.keyed_table import read_keyed
 from callsieve.serving import read_policy
 from callsieve.serving.batch.call_files import CallFile, read_keyed_file
@@ -31,7 +32,8 @@ from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.notice import notice
 from callsieve.serving.cases.store import CaseError, CaseStore
 from callsieve.serving.http.access_log import AccessLog
-from callsieve.serving.lists.token_list import TokenList, write_token_list
+from callsieve.serving.lists.exchange import publish
+from callsieve.serving.lists.following import open_lists
 from callsieve.serving.live.events import Complaint
 from callsieve.serving.live.live import Live
 from callsieve.training.data.exclusions import write_cleared
@@ -39,13 +41,13 @@ from callsieve.training.oversight.governance import disclosure
 from callsieve.training.oversight.governance.canaries import Canaries, add_to_state, search
 from callsieve.training.oversight.governance.incident import drill
 from callsieve.training.oversight.governance.report import write_report
-from callsieve.training.oversight.governance.sharing import only, read_excluded
+from callsieve.training.oversight.governance.sharing import Chosen, Flagged, candidates_among, read_excluded
 from callsieve.training.oversight.log.audit_log import SignedLog
 from callsieve.training.oversight.log.tickets import AccessControl
 from callsieve.training.oversight.privacy.exports import calls_between, export_act, export_calls
 from callsieve.training.studies import demo
 from callsieve.training.world import load_scenario, simulate
-from tests.support import live_states, real_bundle
+from tests.support import lists, live_states, real_bundle
 from tests.support import small_bundle as small
 from tests.support.paths import ROOT
 from tests.support.simulated import mark_simulated
@@ -416,20 +418,20 @@ def test_a_report_hides_numbers_also_of_unkeyed_registers(tmp_path, captured, mo
 
 
 @pytest.mark.source("P8", by="training/oversight/governance/sharing.py")
-def test_token_lists_hide_numbers(tmp_path, captured):
-    store, sharing = Key("e1", bytes(range(32))), Key("share1", bytes(range(1, 33)), None, "sharing")
-    chosen = {Intake(store).token("number", form) for form in FORMS}
-    until = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    shared = only(FORMS, chosen, store, sharing)
-    facts = write_token_list(tmp_path / "list", shared, sharing, small.KEY, epoch=1, valid_until=until)
-    assert facts["tokens"] == len(chosen) >= len(SPELLINGS)
-    token_list = TokenList.open(tmp_path / "list", sharing, small.TRUSTED)
+def test_lists_hide_numbers(tmp_path, captured):
+    store, now = Key("e1", bytes(range(32))), 20_000 * DAY
+    chosen = Chosen({Intake(store).token("number", form): Flagged("illegal", now, now) for form in FORMS})
+    candidates = candidates_among(FORMS, chosen, store, lists.SHARED, tmp_path / "issued", now)
+    heads = publish(tmp_path / "lists", lists.ISSUER, candidates.entries, now=now, valid_days=2)
+    assert heads[0].groups[0].tokens == len(chosen.listed) >= len(SPELLINGS)
+    opened = open_lists(lists.write_toml(tmp_path, "carrier-a", **{"carrier-a": "lists"}))
     (tmp_path / "off").write_text("\n".join(FORMS), encoding="utf-8")
     with pytest.raises(ValueError, match="expected a token") as caught:
         read_excluded(tmp_path / "off")
     (tmp_path / "off").unlink()
-    paths = assert_clean(tmp_path.rglob("*"), [*captured(), str(facts), str(caught.value), repr(token_list.key)])
-    assert len(paths) == 1
+    texts = [*captured(), str(heads), str(caught.value), *opened.statuses(), repr(opened.sources)]
+    paths = assert_clean(tmp_path.rglob("*"), texts)
+    assert {path.name for path in paths} >= {"issued", "000001.list", "whole.list", "lists.toml"}
 
 
 @pytest.mark.source("P8", by="training/oversight/governance/incident.py")
@@ -500,8 +502,8 @@ def test_the_files_of_a_killed_process_hide_numbers(tmp_path):
     Key("share1", bytes(range(1, 33)), None, "sharing").write(tmp_path / "sharing.key")
     generate_signing_key(tmp_path / "list.key", tmp_path / "list.pub")
     os.mkfifo(tmp_path / "numbers")
-    arguments = ["govern", "token-list", "share", "numbers", "--out", "out/list", "--store-key", "store.key",
-             "--key", "sharing.key", "--signing-key", "list.key", "--list-epoch", "1"]  # fmt: skip
+    arguments = ["govern", "token-list", "publish", "numbers", "--out", "out/list", "--store-key", "store.key",
+             "--key", "sharing.key", "--signing-key", "list.key", "--issuer", "own", "--issued", "issued"]  # fmt: skip
     (tmp_path / "out").mkdir()
     with (tmp_path / "log").open("wb") as log:
         command = [sys.executable, "-m", "callsieve.training", *arguments]

@@ -109,9 +109,8 @@ TABLE = {
         "govern incident search-canaries": "training.cli.govern_commands:search",
         "govern discredited add": "training.cli.list_commands:discredit",
         "govern discredited appeal": "training.cli.list_commands:appeal_discredited",
-        "govern token-list make": "training.cli.list_commands:make",
+        "govern token-list publish": "training.cli.list_commands:publish",
         "govern token-list lookup": "training.cli.list_commands:lookup",
-        "govern token-list share": "training.cli.list_commands:share",
     },
 }
 """For each heading of the help the commands below it, and their functions as `package.module:function`."""

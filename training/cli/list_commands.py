@@ -1,101 +1,68 @@
-"""The commands of `govern token-list`: make, lookup, share; and of `govern discredited`: add, appeal."""
+"""The commands of `govern token-list`: publish, lookup; and of `govern discredited`: add, appeal."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.features.files.dates import DAY, checked_days, now_ms, time_zone, utc_text
-from callsieve.features.keys.tokens import Key, read_key
+from callsieve.features.files.dates import checked_days, now_ms, time_zone, utc_text
+from callsieve.features.keys.tokens import read_key
 from callsieve.features.reading.layouts import DEFAULT_ZONE
 from callsieve.serving.bundle.signing import read_public_key, read_signing_key, signer_path
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import ValidDays
+from callsieve.serving.cli.options import Trust, ValidDays
 from callsieve.serving.lists import discredited
-from callsieve.serving.lists.token_list import TokenList, write_token_list
+from callsieve.serving.lists.exchange import Issuer
+from callsieve.serving.lists.exchange import publish as publish_list
+from callsieve.serving.lists.following import open_lists
+from callsieve.serving.scorer.scorer import Scorer
 
 from .log_options import LogOptions
 
-SharingKey = Annotated[
-    Path,
-    typer.Option("--key", help="Key file (purpose sharing) that makes the tokens of the list."),
-]
-ListFile = Annotated[Path, typer.Argument(help="List that `make` or `share` wrote.")]
-NewList = Annotated[Path, typer.Option("--out", help="New file for the list.")]
-Trust = Annotated[
-    Path | None,
-    typer.Option("--trust", help="Public key (PEM) of the signer; by default signer.pub beside the list."),
-]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ListKeys:
-    """The key that makes the tokens of a list, the key that signs it, and its number."""
+class ListIssuer:
+    """The issuer of a list, the key that makes its tokens, the key that signs it, and the model that flags numbers."""
 
-    key: SharingKey
+    issuer: Annotated[str, typer.Option("--issuer", help="Name of the issuer, as readers write it in their file.")]
+    key: Annotated[Path, typer.Option("--key", help="Key file (purpose sharing) that makes the tokens of the list.")]
     signing_key: Path
-    list_epoch: Annotated[int, typer.Option("--list-epoch", help="Number of the list; readers refuse an earlier list.")]
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="Model behind the verdicts, whose certified error bound the list states."),
+    ] = None
+    trust: Trust = None
 
-    def read(self) -> tuple[Key, Ed25519PrivateKey]:
-        """Returns the key of the tokens and the key that signs."""
-        return read_key(self.key, "sharing"), read_signing_key(self.signing_key)
-
-
-def make(
-    numbers: Annotated[Path, typer.Argument(help="Text file with one number a line.")],
-    out: NewList,
-    keys: ListKeys,
-    valid_days: ValidDays = 7.0,
-    rate: Annotated[
-        float, typer.Option("--false-positive-rate", help="Highest false positive rate of unlisted numbers.")
-    ] = 1e-6,
-) -> Result:
-    """Make a signed, expiring list of nuisance numbers for handsets; it has tokens in place of numbers.
-
-    Next: callsieve govern token-list lookup.
-
-    Example: callsieve govern token-list make numbers.txt --out list --list-epoch 1 --key sharing.key
-    --signing-key signing.key
-    """
-    lines, until = numbers.read_text(encoding="utf-8").splitlines(), _after(valid_days)
-    facts = write_token_list(out, lines, *keys.read(), epoch=keys.list_epoch, valid_until=until, rate=rate)
-    return Result(facts, lambda: console.show_facts(str(out), facts))
-
-
-def lookup(
-    tokens: ListFile,
-    key: SharingKey,
-    trust: Trust = None,
-    minimum_epoch: Annotated[int, typer.Option("--minimum-epoch", help="Number of the earliest list to accept.")] = 0,
-    json: bool = False,
-) -> Result:
-    """Print yes or no for each number on standard input, one a line.
-
-    Next: callsieve govern token-list share.
-
-    Example: callsieve govern token-list lookup list --key sharing.key
-    """
-    signer = read_public_key(signer_path(tokens, trust))
-    listed = TokenList.open(tokens, read_key(key, "sharing"), [signer], minimum_epoch=minimum_epoch)
-    answers = []
-    for line in sys.stdin:
-        answers.append(listed.lists(line.strip()))
-        if not json:
-            typer.echo("yes" if answers[-1] else "no")
-    return Result({"listed": answers}, ())
+    def read(self) -> Issuer:
+        """Returns the issuer with its keys."""
+        issuer = Issuer(self.issuer, read_key(self.key, "sharing"), read_signing_key(self.signing_key))
+        if self.bundle is None:
+            return issuer
+        bundle = Scorer.load(self.bundle, trusted=[read_public_key(signer_path(self.bundle, self.trust))]).bundle
+        proofs = [band.certificate for band in (bundle.thresholds[0], *(bundle.flags or {}).values())]
+        bound = max(proof.bound for proof in proofs) if all(proof.certified for proof in proofs) else None
+        return replace(issuer, model=bundle.model_id, error_bound=bound if bundle.flags else None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListedFor:
-    """The files that say which numbers are listed."""
+    """The files that say which numbers are listed; without them all numbers are."""
 
+    store_key: Annotated[
+        Path | None, typer.Option("--store-key", help="Key file that made the tokens in verdicts and findings.")
+    ] = None
+    issued: Annotated[
+        Path | None,
+        typer.Option(
+            "--issued", help="Private file of the tokens on the list, by which cleared numbers are withdrawn."
+        ),
+    ] = None
     verdicts: Annotated[Path | None, typer.Option("--verdicts", help="File that `callsieve score --out` wrote.")] = None
     findings: Annotated[
         Path | None, typer.Option("--findings", help="Findings (Parquet): number, nuisance, known_at.")
@@ -105,40 +72,82 @@ class ListedFor:
     ] = None
 
 
-def share(
+def publish(
     numbers: Annotated[Path, typer.Argument(help="Text file with one candidate number a line.")],
-    out: NewList,
-    store_key: Annotated[
-        Path, typer.Option("--store-key", help="Key file that made the tokens in verdicts and findings.")
-    ],
-    keys: ListKeys,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the issuer's lists, for readers.")],
+    issuer: ListIssuer,
     reasons: ListedFor,
-    valid_days: ValidDays = 7.0,
+    valid_days: ValidDays = 2.0,
 ) -> Result:
-    """Make a signed, expiring list of numbers with certified verdicts or a confirming finding, without cleared ones.
+    """Publish the next signed list of nuisance numbers as tokens: what is new since the last, and what is withdrawn.
+
+    With --store-key, the list has the numbers that the model flagged or a finding confirmed; else all numbers of the
+    file, and no others. Run it hourly: readers stop to use a list after --valid-days.
 
     Next: callsieve govern token-list lookup.
 
-    Example: callsieve govern token-list share numbers.txt --store-key number.key --out list --list-epoch 1
-    --key sharing.key --signing-key signing.key
+    Example: callsieve govern token-list publish numbers.txt --out lists/own --issuer own --key sharing.key
+    --signing-key signing.key
     """
-    from callsieve.training.oversight.governance.sharing import choose, only, read_excluded
+    from callsieve.training.oversight.governance.sharing import all_numbers, candidates_among, choose, read_excluded
 
-    chosen = choose(reasons.verdicts, reasons.findings, excluded=read_excluded(reasons.exclude))
-    sharing, signer = keys.read()
+    signed_by, now = issuer.read(), now_ms() // 1000 * 1000
     with numbers.open(encoding="utf-8") as lines:
-        listed, until = (
-            only((line.strip() for line in lines), chosen.tokens, read_key(store_key), sharing),
-            _after(valid_days),
-        )
-        facts = write_token_list(out, listed, sharing, signer, epoch=keys.list_epoch, valid_until=until)
-    facts |= {name: getattr(chosen, name) for name in ("certified", "confirmed", "cleared", "excluded")}
-    facts["not_found"] = len(chosen.tokens) - facts["tokens"] - facts["protected"]
+        texts = (line.strip() for line in lines)
+        if reasons.store_key is None:
+            if any((reasons.issued, reasons.verdicts, reasons.findings, reasons.exclude)):
+                console.fail("publish: --issued, --verdicts, --findings and --exclude need --store-key", code=2)
+            candidates = all_numbers(texts, signed_by.key, now)
+        else:
+            if reasons.issued is None:
+                console.fail("publish: --store-key needs --issued FILE, for withdrawals", code=2)
+            chosen = choose(reasons.verdicts, reasons.findings, excluded=read_excluded(reasons.exclude))
+            keys = read_key(reasons.store_key), signed_by.key
+            candidates = candidates_among(texts, chosen, *keys, reasons.issued, now)
+    new, whole = publish_list(
+        out,
+        signed_by,
+        candidates.entries,
+        candidates.withdrawn,
+        complete=reasons.store_key is None,
+        now=now,
+        valid_days=checked_days(valid_days),
+    )
+    waited = sorted((now - entry.last) / 1000 for entry in candidates.entries)
+    facts = {
+        "issuer": signed_by.name,
+        "epoch": new.epoch,
+        "listed": sum(group.tokens for group in whole.groups),
+        "new": sum(group.tokens for group in new.groups),
+        "withdrawn": new.withdrawn,
+        "valid_until": utc_text(new.valid_until),
+        "error_bound": new.error_bound,
+        "flagged_to_published_seconds": waited[len(waited) // 2] if waited else None,
+        **candidates.counts,
+    }
     return Result(facts, lambda: console.show_facts(str(out), facts))
 
 
-def _after(days: float) -> str:
-    return utc_text(now_ms() + checked_days(days) * DAY)
+def lookup(
+    lists: Annotated[Path, typer.Argument(help="TOML file of lists, as --lists of the services takes it.")],
+    json: bool = False,
+) -> Result:
+    """Print the issuers that list each number on standard input, one a line; "no" for a number that none lists.
+
+    Next: callsieve serve.
+
+    Example: callsieve govern token-list lookup lists.toml
+    """
+    opened = open_lists(lists)
+    for line in opened.statuses():
+        console.note(line)
+    answers = []
+    for line in sys.stdin:
+        listing = opened.listed.at(opened.listed.token(line.strip()), now_ms())
+        answers.append([] if listing is None else listing.issuers())
+        if not json:
+            typer.echo(", ".join(answers[-1]) or "no")
+    return Result({"listed": answers}, ())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

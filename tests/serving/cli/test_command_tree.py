@@ -307,7 +307,7 @@ WITHOUT_PROGRESS = {
     "govern incident drill", "govern incident plant-canaries",
     "govern incident search-canaries", "govern rectification list", "govern rectification order",
     "govern rectification recheck", "govern token-list lookup",
-    "govern token-list make", "govern token-list share", "live agi", "live api-key", "live consume", "live tap",
+    "govern token-list publish", "live agi", "live api-key", "live consume", "live tap",
     "model approve", "model approver-key",
     "model export", "model sign-gates", "model verify",
     "privacy declaration", "privacy declare",

@@ -133,7 +133,7 @@ def test_a_number_that_another_list_has_is_not_renewed_and_a_withdrawal_wins(tmp
     listed = table(tmp_path)
     assert len(listed) == 1 and not listed.groups_of(shared_token(SHARED, number), BEGIN + 7 * DAY)
     again = [Entry(token_of(number), "illegal", BEGIN, BEGIN + 5 * HOUR)]
-    head = publish(tmp_path, ISSUER, again, [token_of(number)], now=BEGIN + 5 * HOUR, valid_days=9)
+    head, _ = publish(tmp_path, ISSUER, again, [token_of(number)], now=BEGIN + 5 * HOUR, valid_days=9)
     assert (head.groups, head.withdrawn) == ((), 1)
     assert not table(tmp_path).groups_of(shared_token(SHARED, number), BEGIN + 5 * HOUR)
     assert read(tmp_path / WHOLE).header.groups == ()

@@ -46,7 +46,7 @@ agi_accountcode:\x20
 agi_threadid: 140039486498560
 
 """
-COMMAND = re.compile(r'SET VARIABLE CALLSIEVE(_CASE|_CONFIDENCE|_STATUS)? "([a-z0-9._]*)"\n')
+COMMAND = re.compile(r'SET VARIABLE CALLSIEVE(_CASE|_CONFIDENCE|_STATUS|_RULES)? "([a-z0-9._,]*)"\n')
 
 
 def head(script="ring", *arguments, caller="13800138000", callee="13900139000", presentation=0, moment=None):
@@ -103,9 +103,10 @@ def talk(live, *dialogues, **more):
 def test_a_call_is_scored_and_enters_the_history_at_its_end(live):
     began = int(time.time()) - 40
     agi, (ring, end) = talk(live, head(moment=began), head("end", "31", "12", "ANSWER", "16", moment=began))
-    assert [COMMAND.fullmatch(line)[1] for line in ring] == [None, "_CASE", "_CONFIDENCE", "_STATUS"]
-    action, case, confidence, status = (COMMAND.fullmatch(line)[2] for line in ring)
+    assert [COMMAND.fullmatch(line)[1] for line in ring] == [None, "_CASE", "_CONFIDENCE", "_STATUS", "_RULES"]
+    action, case, confidence, status, rules = (COMMAND.fullmatch(line)[2] for line in ring)
     verdict = live.explain(case)
+    assert rules == ",".join(fact.rule for fact in verdict.rules)
     assert (verdict.action, "", verdict.status) == (action, confidence, status) == ("pass", "", "filling")
     assert end == []
     assert agi.counts == {"ring": 1, "end": 1, "unknown": 0, "full": 0, "broken": 0}
@@ -160,7 +161,7 @@ def test_a_failed_verification_labels_the_call(live):
 @pytest.mark.parametrize(
     ("answers", "commands"),
     [
-        (b"HANGUP\n200 result=1\n", 4),  # this line may come before an answer
+        (b"HANGUP\n200 result=1\n", 5),  # this line may come before an answer
         (b"510 Invalid or unknown command\n", 1),
         (b"511 Command Not Permitted on a dead channel\n", 1),
         (b"HANGUP\n" * 99, 1),
@@ -202,7 +203,7 @@ def test_the_server_stops_on_sigterm(live):
         await asyncio.wait_for(serving, 10)
         return commands
 
-    assert len(asyncio.run(run())) == 4
+    assert len(asyncio.run(run())) == 5
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 
@@ -217,7 +218,7 @@ def test_an_incomplete_dialogue_is_closed_and_others_are_answered(live):
             return agi, await asyncio.gather(*stuck, mute, *whole)  # ends when the server has closed all of them
 
     agi, dialogues = asyncio.run(run())
-    assert [len(commands) for commands in dialogues] == [0, 0, 0, 0, 1, 4, 4, 4, 4, 4]
+    assert [len(commands) for commands in dialogues] == [0, 0, 0, 0, 1, 5, 5, 5, 5, 5]
     assert agi.counts["broken"] == 5
 
 
@@ -238,7 +239,7 @@ def test_connections_above_the_limit_are_refused(live, monkeypatch):
             return agi, refused, await dialogue(port, head())
 
     agi, refused, after = asyncio.run(run())
-    assert (refused, len(after)) == ([], 4)
+    assert (refused, len(after)) == ([], 5)
     assert agi.counts["full"] == 1
 
 
@@ -252,7 +253,7 @@ HOSTILE = st.text(st.characters(exclude_categories=[]), max_size=300) | st.sampl
 def test_hostile_numbers_reach_no_command(live, capfd, caller, callee):
     agi, (ring, after) = talk(live, head(caller=caller, callee=callee), head())
     assert all(COMMAND.fullmatch(line) for line in ring)
-    assert len(after) == 4
+    assert len(after) == 5
     assert sum(agi.counts.values()) == 2
     assert capfd.readouterr() == ("", "")
 
@@ -261,7 +262,7 @@ def test_hostile_numbers_reach_no_command(live, capfd, caller, callee):
 @given(data=st.binary(max_size=2000))
 def test_any_bytes_end_the_dialogue(live, capfd, data):
     agi, (commands, after) = talk(live, data + b"\n\n", head())
-    assert (commands, len(after)) == ([], 4)
+    assert (commands, len(after)) == ([], 5)
     assert agi.counts["broken"] == 1
     assert capfd.readouterr() == ("", "")
 

@@ -13,12 +13,12 @@ import pytest
 
 from callsieve.features.catalogue import NAMES
 from callsieve.features.catalogue.lite import LITE
-from callsieve.features.keys.tokens import Key
 from callsieve.serving.batch.vector_files import feature_names
 from callsieve.serving.bundle.signing import generate_signing_key
 from callsieve.training.studies import decay
 from tests.serving.telephony.test_agi import COMMAND, head
 from tests.support import http_service, lite_bundle, real_bundle
+from tests.support.lists import write_toml
 from tests.support.waiting import wait_until
 
 
@@ -26,7 +26,6 @@ from tests.support.waiting import wait_until
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("export")
     lite_bundle.write_bundle(place)
-    Key("share1", bytes(range(32)), purpose="sharing").write(place / "sharing.key")
     return place
 
 
@@ -46,32 +45,32 @@ def test_export_writes_an_mlflow_model(run_command, folder):
     assert (folder / "served" / "MLmodel").is_file()
 
 
-def test_a_token_list_is_written_and_looked_up(command_error, run_command, folder):
-    generate_signing_key(folder / "list.key", folder / "list.pub")
+def test_a_list_of_all_numbers_is_published_and_looked_up(command_error, run_command, folder):
+    generate_signing_key(folder / "list.key", folder / "issuer.pub")
+    write_toml(folder, "own")
     (folder / "numbers.txt").write_text("13812345679\n+86 139 0000 0000\n110\n\n")
-    make = ("govern", "token-list", "make", folder / "numbers.txt", "--key", folder / "sharing.key")
-    make += ("--signing-key", folder / "list.key", "--list-epoch", 4, "--out")
-    code, out, err = run_command(*make, folder / "list", "--json")
-    assert (code, err) == (0, "")
-    facts = json.loads(out)
-    assert (facts["tokens"], facts["protected"], facts["unreadable"], facts["epoch"]) == (2, 1, 1, 4)
-    code, out, _ = run_command(*make, folder / "again")
-    cells = [cell.strip() for cell in out.split("│")]
-    assert code == 0 and [cells[cells.index(name) + 1] for name in ("tokens", "epoch")] == ["2", "4"]
-    assert b"1234" not in (folder / "list").read_bytes().partition(b"\n")[0]
+    publish = ("govern", "token-list", "publish", folder / "numbers.txt", "--key", folder / "sharing.key")
+    publish += ("--signing-key", folder / "list.key", "--issuer", "own", "--out")
     for days in ("inf", "nan", "-5", "0", "1e300"):
-        code, out, err = run_command(*make, folder / "never", f"--valid-days={days}")
+        code, out, err = run_command(*publish, folder / "never", f"--valid-days={days}")
         assert (code, out) == (1, "") and not (folder / "never").exists()
         assert err.startswith("callsieve: --valid-days: expected more than 0 and at most 36,500, got ")
-    look_up = ("govern", "token-list", "lookup", folder / "list", "--key", folder / "sharing.key")
-    look_up += ("--trust", folder / "list.pub")
+    assert "--store-key" in command_error(*publish, folder / "never", "--exclude", folder / "x", code=2)
+    code, out, err = run_command(*publish, folder / "own", "--json")
+    assert (code, err) == (0, "")
+    facts = json.loads(out)
+    assert {name: facts[name] for name in ("listed", "new", "withdrawn", "protected", "unreadable", "epoch")} == {
+        "listed": 2, "new": 2, "withdrawn": 0, "protected": 1, "unreadable": 1, "epoch": 1}  # fmt: skip
+    assert b"1234" not in (folder / "own" / "000001.list").read_bytes().partition(b"\n")[0]
+    look_up = ("govern", "token-list", "lookup", folder / "lists.toml")
     code, out, err = run_command(*look_up, stdin="0086 138 1234 5679\n13812345670\n13900000000\n110\n")
-    assert (code, out.split(), err) == (0, ["yes", "no", "yes", "no"], "")
-    code, out, err = run_command(*look_up, "--json", stdin="13812345679\n110\n")
-    assert (code, json.loads(out), err) == (0, {"listed": [True, False]}, "")
-    err = command_error(*look_up, "--minimum-epoch", 5, stdin="")
-    assert err.startswith("callsieve: ")
-    assert "epoch must be at least 5, got 4" in err
+    assert (code, out.split()) == (0, ["own", "no", "own", "no"]) and "own: list 1 is in use until" in err
+    (folder / "numbers.txt").write_text("13812345679\n")
+    code, out, _ = run_command(*publish, folder / "own")
+    cells = [cell.strip() for cell in out.split("│")]
+    assert code == 0 and [cells[cells.index(name) + 1] for name in ("listed", "withdrawn", "epoch")] == ["1", "1", "2"]
+    code, out, err = run_command(*look_up, "--json", stdin="13812345679\n13900000000\n")
+    assert (code, json.loads(out)) == (0, {"listed": [["own"], []]})
 
 
 @pytest.mark.system
@@ -86,7 +85,7 @@ def test_agi_answers_asterisk_until_it_is_stopped(tmp_path):
         with connect(port) as line:
             line.sendall(head(caller="13812345679"))
             with line.makefile("rb") as output:
-                for _ in range(4):
+                for _ in range(5):
                     assert COMMAND.fullmatch(output.readline().decode())
                     line.sendall(b"200 result=1\n")
                 assert output.read() == b""

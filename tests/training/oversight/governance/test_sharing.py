@@ -1,26 +1,26 @@
-"""Only certified or confirmed numbers are shared, under a key of their own."""
+"""Only flagged, certified or confirmed numbers are shared, under a key of their own, and cleared ones are withdrawn."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
 
+from callsieve.features.files.dates import DAY, now_ms
 from callsieve.features.keys.tokens import Key
-from callsieve.serving.bundle.signing import generate_signing_key, read_public_key
-from callsieve.serving.lists.token_list import TokenList
-from callsieve.training.oversight.governance.sharing import choose, only, read_excluded
+from callsieve.serving.bundle.signing import generate_signing_key
+from callsieve.serving.lists.following import open_lists
+from callsieve.training.oversight.governance.sharing import Chosen, Flagged, candidates_among, choose, read_excluded
+from tests.support import real_bundle
 from tests.support.errors import refused
+from tests.support.lists import SHARED, token_of, write_toml
 
-STORE, SHARED = Key("e1", bytes(range(32))), Key("share1", bytes(range(40)), purpose="sharing")
-UNTIL = (datetime.now(UTC) + timedelta(days=7)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def mobiles(count, first=0):
-    return [f"138{first + n:08d}" for n in range(count)]
-
-
-NUMBERS = dict(zip(("certified", "few", "gentle", "confirmed", "cleared", "off", "none"), mobiles(7), strict=True))
+STORE = Key("e1", bytes(range(32)))
+NAMES = ("certified", "flagged", "few", "gentle", "listed", "confirmed", "cleared", "off", "none")
+NUMBERS = {name: f"138{n:08d}" for n, name in enumerate(NAMES)}
+BLOCKED, LABELLED = ("block", "certified", "", "illegal"), ("label", "certified", "", "")
+FOLLOWED = ("block", "watch", "listed_confirmed", "")  # only because other lists have the number
+REMEMBERED = ("label", "watch", "ring_once,flagged", "marketing")
 
 
 def token(name):
@@ -29,53 +29,75 @@ def token(name):
 
 @pytest.fixture
 def input_files(tmp_path):
-    """Files of verdicts and findings; every number has a history of its own kind."""
-    calls = {"certified": ("block", 12), "few": ("block", 9), "gentle": ("label", 50), "cleared": ("screen", 20),
-             "off": ("block", 30)}  # fmt: skip
-    rows = [(n, token(name), f"e1.{n:032d}".translate(str.maketrans("0123456789", "abcdefghij")), action)
-            for name, (action, count) in calls.items() for n in range(count)]  # fmt: skip
-    pd.DataFrame(rows, columns=["start", "caller", "callee", "action"]).to_parquet(tmp_path / "verdicts.parquet")
-    findings = [("confirmed", False, 1), ("confirmed", True, 2), ("cleared", True, 1), ("cleared", False, 2),
+    """Files of verdicts and findings, of yesterday; every number has a history of its own kind."""
+    calls = {"certified": [BLOCKED] * 12, "flagged": [REMEMBERED], "few": [BLOCKED] * 9, "gentle": [LABELLED] * 50,
+             "listed": [FOLLOWED] * 50, "cleared": [BLOCKED] * 20, "off": [BLOCKED] * 30}  # fmt: skip
+    begin = now_ms() - DAY
+    rows = [(begin + n, token(name), f"e1.{n:032d}".translate(str.maketrans("0123456789", "abcdefghij")), *how)
+            for name, drawn in calls.items() for n, how in enumerate(drawn)]  # fmt: skip
+    columns = ["start", "caller", "callee", "action", "band", "rules", "plan_class"]
+    pd.DataFrame(rows, columns=columns).to_parquet(tmp_path / "verdicts.parquet")
+    findings = [("confirmed", False, -1), ("confirmed", True, 0), ("cleared", True, -1), ("cleared", False, 0),
                 ("none", True, 36_000)]  # fmt: skip
-    start, columns = pd.Timestamp("2026-01-01", tz="UTC"), ["number", "nuisance", "known_at"]
+    start, columns = pd.Timestamp(begin, unit="ms", tz="UTC"), ["number", "nuisance", "known_at"]
     frame = pd.DataFrame([(token(n), w, start + pd.Timedelta(days=day)) for n, w, day in findings], columns=columns)
     frame.to_parquet(tmp_path / "findings.parquet")
-    return tmp_path / "verdicts.parquet", tmp_path / "findings.parquet"
+    return tmp_path / "verdicts.parquet", tmp_path / "findings.parquet", begin
 
 
 @pytest.mark.source("L18", by="training/oversight/governance/sharing.py")
-def test_only_certified_and_confirmed_numbers_are_chosen(input_files):
-    chosen = choose(*input_files, excluded={token("off"), token("none")}, until=datetime(2026, 6, 1, tzinfo=UTC))
-    assert chosen.tokens == {token("certified"), token("confirmed")}
-    assert (chosen.certified, chosen.confirmed, chosen.cleared, chosen.excluded) == (3, 1, 1, 1)
-    assert choose(None, None).tokens == frozenset()
+def test_only_flagged_certified_and_confirmed_numbers_are_chosen(input_files):
+    *files, begin = input_files
+    chosen = choose(*files, excluded={token("off"), token("none")})
+    assert chosen.listed == {
+        token("certified"): Flagged("illegal", begin, begin + 11),
+        token("flagged"): Flagged("marketing", begin, begin),
+        token("confirmed"): Flagged("nuisance", begin, begin),
+    }
+    assert chosen.withdrawn == {token("off"), token("none"), token("cleared")}
+    assert (chosen.certified, chosen.confirmed, chosen.cleared, chosen.excluded) == (4, 1, 1, 1)
+    assert choose(None, None).listed == {}
+    early = choose(*files, until=datetime.fromtimestamp(begin / 1000 + 0.0105, UTC))
+    assert early.listed[token("certified")].last == begin + 10
 
 
 @pytest.mark.usefixtures("input_files")
-def test_the_shared_list_is_written_under_the_sharing_key(run_command, tmp_path, monkeypatch):
+def test_lists_are_published_under_the_sharing_key_and_cleared_numbers_are_withdrawn(
+    run_command, command_error, tmp_path, monkeypatch
+):
     STORE.write(tmp_path / "store.key")
-    SHARED.write(tmp_path / "sharing.key")
-    generate_signing_key(tmp_path / "list.key", tmp_path / "list.pub")
+    generate_signing_key(tmp_path / "list.key", tmp_path / "issuer.pub")
+    write_toml(tmp_path, "own")
     (tmp_path / "off").write_text(token("off") + "\n")
     (tmp_path / "numbers").write_text("\n".join([*NUMBERS.values(), "+86 138 0000 0000", "", "110"]) + "\n")
-    keys = ["--key", "sharing.key", "--signing-key", "list.key"]
+    real_bundle.write_signed(tmp_path)
     monkeypatch.chdir(tmp_path)
-    arguments = ["share", "numbers", "--out", "tokens", "--store-key", "store.key", *keys, "--list-epoch", "3",
-             "--verdicts", "verdicts.parquet", "--findings", "findings.parquet", "--exclude", "off",
-             "--json"]  # fmt: skip
-    code, out, _ = run_command("govern", "token-list", *arguments)
+    publish = ["govern", "token-list", "publish", "numbers", "--out", "own", "--issuer", "own", "--json",
+             "--key", "sharing.key", "--signing-key", "list.key"]  # fmt: skip
+    reasons = ["--store-key", "store.key", "--issued", "issued", "--verdicts", "verdicts.parquet", "--exclude", "off"]
+    code, out, _ = run_command(*publish, *reasons, "--findings", "findings.parquet")
     facts = json.loads(out)
-    assert code == 0 and facts["tokens"] == 2 and facts["excluded"] == 1 and facts["not_found"] == 0
-    shared_list = TokenList.open(tmp_path / "tokens", SHARED, [read_public_key(tmp_path / "list.pub")])
-    assert {name for name, number in NUMBERS.items() if shared_list.lists(number)} == {"certified", "confirmed"}
-    assert b"e1." not in (tmp_path / "tokens").read_bytes()
-    code, out, _ = run_command("govern", "token-list", *arguments[:2], "--out", "plain", *arguments[4:-1])
-    cells = [cell.strip() for cell in out.split("│")]
-    assert {name: cells[cells.index(name) + 1] for name in ("tokens", "excluded", "not_found")} == {
-        "tokens": "2", "excluded": "1", "not_found": "0"}  # fmt: skip
-    arguments[arguments.index("sharing.key")] = "store.key"
-    code, _, error = run_command("govern", "token-list", *arguments[:3], "again", *arguments[4:])
-    assert code == 1 and "holds a key for records, expected one for sharing" in error
+    assert code == 0 and (facts["listed"], facts["new"], facts["withdrawn"], facts["repeated"]) == (3, 3, 0, 1)
+    assert 86_000 < facts["flagged_to_published_seconds"] < 90_000 and facts["error_bound"] is None
+    lists = open_lists(tmp_path / "lists.toml")
+
+    def listed():
+        lists.refresh()
+        at = now_ms() + 1000
+        return {name for name, number in NUMBERS.items() if lists.listed.at(lists.listed.token(number), at)}
+
+    assert listed() == {"certified", "flagged", "confirmed"}
+    assert b"e1." not in b"".join(file.read_bytes() for file in (tmp_path / "own").iterdir())
+    # The number is cleared, and no record has it any longer.
+    (tmp_path / "numbers").write_text(NUMBERS["flagged"] + "\n")
+    (tmp_path / "off").write_text(token("certified") + "\n")
+    code, out, _ = run_command(*publish, *reasons, "--bundle", "bundle")
+    facts = json.loads(out)
+    assert code == 0 and (facts["listed"], facts["new"], facts["withdrawn"]) == (2, 0, 1)
+    assert listed() == {"flagged", "confirmed"}
+    assert "--store-key needs --issued" in command_error(*publish, "--store-key", "store.key", code=2)
+    publish[publish.index("sharing.key")] = "store.key"
+    assert "holds a key for records, expected one for sharing" in command_error(*publish)
 
 
 def test_exclusions_are_read_and_an_error_does_not_show_a_line_that_is_no_token(tmp_path):
@@ -87,12 +109,15 @@ def test_exclusions_are_read_and_an_error_does_not_show_a_line_that_is_no_token(
     assert "138" not in str(error.value).removeprefix(str(tmp_path))
 
 
-def test_numbers_of_the_store_are_matched_in_any_notation_under_a_sharing_key_alone():
+def test_numbers_of_the_store_are_matched_in_any_notation_under_a_sharing_key_alone(tmp_path):
+    now = 20_000 * DAY
+    chosen = Chosen({token("certified"): Flagged("illegal", now, now)})
     numbers = ["+86 138-0000-0000", "13800000001", "x"]
-    assert list(only(numbers, {token("certified")}, STORE, SHARED)) == numbers[:1]
+    (entry,) = candidates_among(numbers, chosen, STORE, SHARED, tmp_path / "issued", now).entries
+    assert entry == (token_of(NUMBERS["certified"]), "illegal", now, now)
     for wrong in (STORE, Key("share1", STORE.secret, None, "sharing"), Key("e2", bytes(range(33)))):
         with pytest.raises(ValueError, match="a sharing key with another secret"):
-            list(only(["13800000000"], {token("certified")}, STORE, wrong))
+            candidates_among(["13800000000"], chosen, STORE, wrong, tmp_path / "issued", now)
 
 
 def test_an_invalid_table_of_findings_is_refused_in_one_line(tmp_path):
