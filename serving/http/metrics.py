@@ -20,6 +20,7 @@ from callsieve.serving.live.health import days_left, health
 from callsieve.serving.live.journal import Journal
 from callsieve.serving.live.live import BOUNDS, RECENT, Live
 from callsieve.serving.live.swap import Swap
+from callsieve.serving.scorer.listed import Listed
 
 _TOP = 8
 
@@ -51,6 +52,7 @@ class _Collector(Collector):
             yield _gauge("model_days_left", "Days until the model expires; negative afterwards", days_left(scorer, now))
         if self._live is not None:
             yield from _live_metrics(self._live)
+        yield from _list_metrics(self._scorers.listed, now)
 
 
 def _live_metrics(live: Live) -> Iterator[Metric]:
@@ -76,6 +78,33 @@ def _live_metrics(live: Live) -> Iterator[Metric]:
     yield _counter("journal_refusals", "Failed writes to disk by the error of the system", "error", refusals)
     for name, value in gauges(live).items():
         yield _gauge(name, STATE[name], math.nan if value is None else value)
+
+
+def _list_metrics(listed: Listed | None, now: int) -> Iterator[Metric]:
+    families = [GaugeMetricFamily(f"callsieve_list_{name}", text, labels=("issuer",)) for name, text in LISTS.items()]
+    calls: Mapping[str, int] = {}
+    if listed is not None:
+        calls = listed.calls.copy()
+        for issuer, state in listed.states.items():
+            share = len(listed.cleared[issuer]) / max(len(listed.callers[issuer]), 1)
+            left = (state.valid_until - now) / 1000
+            clocks = (left, state.flagged_to_published, state.published_to_acted)
+            values = (state.entries, *clocks, share, issuer in listed.watched)
+            for family, value in zip(families, values, strict=True):
+                family.add_metric((issuer,), float(value))
+    yield from families
+    yield _counter("list_calls", "Calls of listed numbers", "issuer", calls)
+
+
+LISTS = {
+    "entries": "Entries of all lists of an issuer, with withdrawn and expired ones",
+    "valid_seconds": "Time until the list expires; negative when it is not used",
+    "flagged_to_published_seconds": "Mean time from the last flagged call of a new entry to its publication",
+    "published_to_acted_seconds": "Time from the publication of the latest list until it was in service here",
+    "cleared_share": "Share of the listed callers that are cleared here, since the start",
+    "watched": "1 if the list leads to no action, because too many of its callers are cleared here",
+}
+"""Gauges of lists of other issuers, by name, with their texts."""
 
 
 STATE = {

@@ -16,6 +16,7 @@ until it expires, and `status` says why.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import urllib.error
 import urllib.request
@@ -30,7 +31,7 @@ from callsieve.features.files.dates import now_ms, utc_text
 from callsieve.features.files.decode import Record, toml_as
 from callsieve.features.keys.tokens import Key, read_key
 from callsieve.serving.bundle.signing import read_public_key
-from callsieve.serving.scorer.listed import Listed
+from callsieve.serving.scorer.listed import Listed, ListState
 
 from .exchange import MAX_BYTES, SUFFIX, WHOLE, SignedList, chain_of, name_of, read_list, table_of
 
@@ -70,6 +71,7 @@ class Source:
     chain: tuple[SignedList, ...] = ()
     fault: str = ""
     _seen: object = None  # the files as they were read, or the ETag
+    _waited: float = math.nan  # seconds until the latest list was in service
 
     def refresh(self) -> bool:
         """Reads the lists if they have changed; returns whether others are in use now."""
@@ -79,7 +81,10 @@ class Source:
         except (ValueError, OSError) as error:
             self.fault = f"{self.place}: {getattr(error, 'strerror', None) or getattr(error, 'reason', None) or error}"
             return False
-        is_new, self.chain, self.fault = chain != self.chain, chain, ""
+        is_new = chain != self.chain
+        if is_new and self.chain:
+            self._waited = (now_ms() - chain[-1].header.made) / 1000
+        self.chain, self.fault = chain, ""
         return is_new
 
     def status(self, now: int) -> str:
@@ -91,6 +96,19 @@ class Source:
         if now >= head.valid_until:
             return f"{self.name}: list {head.epoch} expired at {utc_text(head.valid_until)} and is not used{fault}"
         return f"{self.name}: list {head.epoch} is in use until {utc_text(head.valid_until)}{fault}"
+
+    def state(self) -> ListState:
+        """Returns figures of the latest list; there must be one."""
+        groups = [group for item in self.chain for group in item.header.groups]
+        newest = max((group.published for group in groups), default=0)
+        latest = [group for group in groups if group.published == newest]
+        waited = sum(group.tokens * (group.published - group.last) for group in latest)
+        return ListState(
+            entries=sum(group.tokens for group in groups),
+            valid_until=self.chain[-1].header.valid_until,
+            flagged_to_published=waited / sum(group.tokens for group in latest) / 1000 if latest else math.nan,
+            published_to_acted=self._waited,
+        )
 
     def _check(self, chain: tuple[SignedList, ...]) -> None:
         for item in chain:
@@ -159,6 +177,7 @@ class FollowedLists:
             chains = [source.chain for source in self.sources]
             hashes = [item.header.sha256 for chain in chains for item in chain]
             self.listed.table, self.listed.digest = table_of(chains), sha256(repr(hashes).encode()).hexdigest()
+            self.listed.states = {source.name: source.state() for source in self.sources if source.chain}
         statuses = self.statuses()
         for line in statuses:
             if line not in self._statuses:

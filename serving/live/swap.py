@@ -191,7 +191,10 @@ class Swap:
         if scorer is None:
             return Scored(_NONE, None)
         verdict, row = scorer.scored(history, call, shared=shared)
-        return Scored(self._spare(scorer, verdict, call), row)
+        spared = self._spare(scorer, verdict, call)
+        if shared and self.listed is not None and spared.status == "cleared":
+            self.listed.note_cleared(shared)
+        return Scored(spared, row)
 
     def explain(self, history: History, call: KeyedCall) -> Verdict:
         """Returns the verdict with reasons, also for a call that passes. Never raises."""

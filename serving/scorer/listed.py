@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -25,6 +25,10 @@ from callsieve.features.keys.tokens import Key, from_letters, is_token
 from callsieve.serving.rules.rule_input import RuleInput
 
 TOKEN_BYTES = 5
+MOST_CLEARED = 0.02
+"""Share of the listed callers that are cleared on appeal here, above which a list leads to no action."""
+FEWEST_CLEARED = 3  # cleared callers; fewer show nothing
+MOST_CALLERS = 100_000  # of an issuer, whose tokens are counted
 CACHED = 1 << 17  # numbers as written whose tokens are remembered
 _GROUP_BITS = 24
 _TABLES = 256  # each is sorted while a call waits
@@ -145,14 +149,32 @@ class ListTable:
         return latest < 0 or at < until[latest]
 
 
+class ListState(NamedTuple):
+    """The latest list of an issuer.
+
+    Attributes:
+        entries: numbers in all its lists; withdrawn and expired ones count, too.
+        valid_until: Unix ms.
+        flagged_to_published: mean time from the last flagged call of its new entries to their publication, seconds.
+        published_to_acted: time from its publication until it was in service here, seconds; NaN at the start.
+    """
+
+    entries: int
+    valid_until: int
+    flagged_to_published: float
+    published_to_acted: float
+
+
 class Listed:
     """The lists that a scorer reads. Threads may share it.
 
     Attributes:
         table: the entries; another table replaces it in one step.
         digest: hash of the lists behind the table.
-        watched: issuers whose lists lead to no action.
+        states: by issuer, its latest list.
+        watched: issuers whose lists lead to no action, because too many of their callers are cleared here.
         calls: by issuer, calls of numbers that it lists.
+        callers, cleared: by issuer, tokens of the callers that it lists, and of those that are cleared.
 
     >>> listed = Listed(Key("share1", bytes(32), purpose="sharing"))
     >>> listed.at(listed.token("+86 138 0000 0000"), 1775001600000) is None
@@ -162,8 +184,11 @@ class Listed:
     def __init__(self, key: Key) -> None:
         """Takes the sharing key, under which all lists have their tokens."""
         self.table, self.digest = ListTable((), {}, {}), ""
+        self.states: dict[str, ListState] = {}
         self.watched: frozenset[str] = frozenset()
         self.calls: Counter[str] = Counter()
+        self.callers: defaultdict[str, set[int]] = defaultdict(set)
+        self.cleared: defaultdict[str, set[int]] = defaultdict(set)
         self.token = lru_cache(maxsize=CACHED)(partial(shared_token, key))
 
     def at(self, token: int, at: int) -> Listing | None:
@@ -175,9 +200,27 @@ class Listed:
         groups = self.table.groups_of(token, at) if token else []
         if not groups:
             return None
-        self.calls.update({group.issuer for group in groups})
+        for issuer in {group.issuer for group in groups}:
+            self.calls[issuer] += 1
+            if len(self.callers[issuer]) < MOST_CALLERS:
+                self.callers[issuer].add(token)
         acting = [group for group in groups if group.issuer not in self.watched]
         return Listing(tuple(sorted(acting, key=_last, reverse=True))) if acting else None
+
+    def note_cleared(self, token: int) -> None:
+        """Counts a listed caller whom a person has cleared, against each issuer that listed it.
+
+        Args:
+            token: of the caller, as from `token`.
+        """
+        for issuer, callers in list(self.callers.items()):
+            if token in callers:
+                self.cleared[issuer].add(token)
+        self.watched = frozenset(
+            issuer
+            for issuer, cleared in list(self.cleared.items())
+            if len(cleared) >= max(FEWEST_CLEARED, MOST_CLEARED * len(self.callers[issuer]))
+        )
 
 
 def shared_token(key: Key, number: str | None) -> int:

@@ -1,20 +1,24 @@
 """Listed numbers: single calls, a live service and a table get the same facts, and only calls after publication."""
 
 import dataclasses
+import time
 
 import pyarrow.parquet as pq
 import pytest
 
-from callsieve.features import History, Intake
-from callsieve.features.files.dates import DAY, HOUR
+from callsieve.features import Call, History, Intake
+from callsieve.features.files.dates import DAY, HOUR, now_ms
 from callsieve.features.files.progress import silent
 from callsieve.features.keys.tokens import Key
 from callsieve.features.records import NUMBER_CLASSES
+from callsieve.serving import ClearedCallers
 from callsieve.serving.batch import file_scoring
 from callsieve.serving.batch.call_files import CallFile
 from callsieve.serving.batch.file_scoring import ScoreInputs, score_file
 from callsieve.serving.bundle.signing import write_public_key
+from callsieve.serving.http.metrics import metrics
 from callsieve.serving.lists.following import open_lists
+from callsieve.serving.live.cleared_callers import write_cleared
 from callsieve.serving.rules.policy import Policy
 from callsieve.serving.rules.rules import LISTED, LISTED_CONFIRMED
 from tests.support import live_states, real_bundle
@@ -136,3 +140,52 @@ def test_numbers_under_other_keys_are_not_listed(lists):
     other.table = listed.table
     at = BEGIN + 5 * DAY
     assert listed.at(listed.token(SINGLE), at) is not None and other.at(other.token(SINGLE), at) is None
+
+
+def test_a_poisoned_list_only_watches_once_its_callers_are_cleared(tmp_path, bundle_folder):
+    """An issuer lists a hundred innocent numbers; the desk clears the callers who appeal."""
+    now = round(time.time() * 1000)
+    wrong = [f"139000{n:05d}" for n in range(100)]
+    for issuer, numbers in (("carrier-a", [*wrong, "13800138111"]), ("carrier-b", ["13800138111"])):
+        list_numbers(tmp_path, issuer, numbers, now=now - HOUR)
+    listed = open_lists(write_toml(tmp_path, "carrier-a", "carrier-b")).listed
+    intake, cleared = Intake(real_bundle.NUMBER_KEY), ClearedCallers(tmp_path / "cleared")
+    swap = live_states.loaded(bundle_folder, policy=POLICY, listed=listed, cleared=cleared)
+    live = live_states.begin(swap, tmp_path / "state")
+    ring = lambda number: live.attempt(Call(time.time(), number, "13900139000", attestation="A"))
+    actions, appeals = [], {}
+    for number in wrong:
+        verdict = ring(number)
+        actions.append(verdict.action)
+        if verdict.action == "label":
+            appeals[str(intake.token("number", number))] = now + DAY
+            write_cleared(tmp_path / "cleared", appeals, len(appeals))
+            cleared.look()
+            assert ring(number).action == "pass"
+    assert actions == ["label"] * 3 + ["pass"] * 97
+    assert (listed.watched, listed.calls["carrier-a"]) == ({"carrier-a"}, 103)
+    verdict = ring("13800138111")  # only the other issuer counts
+    assert [fact.rule for fact in verdict.rules if fact.rule in RULES] == [LISTED]
+    text = metrics(live, swap, {}).decode()
+    for line in (
+        'callsieve_list_watched{issuer="carrier-a"} 1.0',
+        'callsieve_list_watched{issuer="carrier-b"} 0.0',
+        'callsieve_list_entries{issuer="carrier-a"} 101.0',
+        'callsieve_list_calls_total{issuer="carrier-a"} 104.0',
+        'callsieve_list_published_to_acted_seconds{issuer="carrier-a"} NaN',
+    ):
+        assert line in text
+    live.close()
+
+
+def test_two_clocks_are_measured(tmp_path):
+    """A call is flagged; its list is published 30 minutes later, and is in service an hour after that."""
+    now = now_ms()
+    flagged = now - now % HOUR - 2 * HOUR
+    list_numbers(tmp_path, "carrier-a", [], now=flagged)
+    lists = open_lists(write_toml(tmp_path, "carrier-a"))
+    list_numbers(tmp_path, "carrier-a", [SINGLE], now=flagged + HOUR // 2, at=flagged)
+    lists.refresh()
+    state = lists.listed.states["carrier-a"]
+    assert (state.entries, state.flagged_to_published) == (1, 1800)
+    assert state.published_to_acted == pytest.approx((now - flagged) / 1000 - 1800, abs=60)
