@@ -34,12 +34,7 @@ FIRST = np.iinfo(np.int64).min
 
 
 def dial_all(
-    memory: NumberMemory,
-    numbers: NumberCache,
-    times: tuple[Ints, Ints],
-    caller: Ints,
-    callee: Ints,
-    distance: Distance,
+    memory: NumberMemory, numbers: NumberCache, times: tuple[Ints, Ints], caller: Ints, callee: Ints, distance: Distance
 ) -> Ints:
     """Returns the step of each call, and remembers the calls, like `NumberMemory.dial` in the order of becoming known.
 

@@ -56,11 +56,7 @@ def check_columns(names: Collection[str], file: str) -> None:
 
 def keyed_calls(calls: pa.Table) -> Iterator[KeyedCall]:
     """Yields the rows of a table of keyed calls in order."""
-    unknown = {
-        "same_region",
-        "shared_prefix",
-        "presented_differs",
-    }  # null in the table is UNKNOWN in the call
+    unknown = {"same_region", "shared_prefix", "presented_differs"}  # null in the table is UNKNOWN in the call
     for batch in calls.select(KEYED_COLUMNS).to_batches(max_chunksize=BATCH_ROWS):
         columns = [batch.column(i).to_pylist() for i in range(len(KEYED_COLUMNS))]
         for i, name in enumerate(KEYED_COLUMNS):

@@ -285,12 +285,7 @@ def write_shards(
             finish = partial(write_shard, plan, row_columns=None if row_columns is None else row_columns())
             run(plan, calls, threads, progress or silent, finish)
         shutil.rmtree(plan.work, ignore_errors=True)
-    return {
-        "calls": plan.rows,
-        "features": len(features),
-        "shards": plan.shards,
-        "catalogue": catalogue_hash(),
-    }
+    return {"calls": plan.rows, "features": len(features), "shards": plan.shards, "catalogue": catalogue_hash()}
 
 
 def default_memory() -> int:

@@ -40,11 +40,7 @@ class Grouped:
 
 
 def vectors(
-    calls: pa.Table,
-    *,
-    rows: Array | None = None,
-    features: tuple[str, ...] = NAMES,
-    threads: int | None = None,
+    calls: pa.Table, *, rows: Array | None = None, features: tuple[str, ...] = NAMES, threads: int | None = None
 ) -> Array:
     """Returns the vectors of calls at their start, from all calls of the table that were known before.
 

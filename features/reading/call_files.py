@@ -93,11 +93,7 @@ def read_calls(
 
 
 def read_batches(
-    path: Path,
-    layout: Layout,
-    invalid: Quarantine,
-    *,
-    progress: BytesRead | None = None,
+    path: Path, layout: Layout, invalid: Quarantine, *, progress: BytesRead | None = None
 ) -> Iterator[tuple[pa.Table, Int64s]]:
     """Yields the valid calls of a file in its order, batch by batch, with their row numbers; repeats are among them.
 

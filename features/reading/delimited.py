@@ -210,11 +210,7 @@ def _quote_faults(text: bytes, starts: Int64s, ends: Int64s, faults: _LineFaults
 
 
 def _arrow(
-    text: bytes,
-    lines: tuple[Int64s, Int64s],
-    faults: _LineFaults,
-    names: Sequence[str],
-    wanted: Sequence[str],
+    text: bytes, lines: tuple[Int64s, Int64s], faults: _LineFaults, names: Sequence[str], wanted: Sequence[str]
 ) -> tuple[pa.Table | None, Int64s, list[tuple[int, int]]]:
     """Parses the lines without faults with Arrow.
 

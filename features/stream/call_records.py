@@ -9,14 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callsieve.features.kernel.heap import push
-from callsieve.features.kernel.windows import (
-    ATTEMPT_FACTS,
-    EXPIRED,
-    LATE_END,
-    LATE_START,
-    WEEK,
-    write_wide,
-)
+from callsieve.features.kernel.windows import ATTEMPT_FACTS, EXPIRED, LATE_END, LATE_START, WEEK, write_wide
 
 from .call_index import allocate_place, index_call, only_call_of, unindex_call
 from .call_store import (

@@ -65,16 +65,7 @@ from .call_store import (
     start_of,
     talk_of,
 )
-from .compact_numbers import (
-    LINE,
-    SCRATCH,
-    compact_of,
-    count_compact,
-    days_of,
-    match_returns,
-    refresh,
-    state_index,
-)
+from .compact_numbers import LINE, SCRATCH, compact_of, count_compact, days_of, match_returns, refresh, state_index
 from .key_store import find_pair
 
 

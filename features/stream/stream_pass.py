@@ -14,13 +14,7 @@ import math
 from typing import TYPE_CHECKING
 
 from callsieve.features.kernel.heap import pop
-from callsieve.features.kernel.windows import (
-    NONE,
-    OVER,
-    WEEK,
-    WINDOWS,
-    prefetch,
-)
+from callsieve.features.kernel.windows import NONE, OVER, WEEK, WINDOWS, prefetch
 
 from .call_index import only_call_of, unindex_call
 from .call_store import (

@@ -172,11 +172,7 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
 
 
 def score_calls(
-    scorer: Scorer,
-    calls: pa.Table,
-    columns: pd.DataFrame | None = None,
-    *,
-    threads: int = 0,
+    scorer: Scorer, calls: pa.Table, columns: pd.DataFrame | None = None, *, threads: int = 0
 ) -> tuple[Scores, Array]:
     """Scores keyed calls by model and rules.
 

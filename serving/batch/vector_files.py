@@ -53,10 +53,7 @@ def write_vectors(
     if not file.keyed:
         with locked_folder(out):
             calls, counts = key_file(
-                file,
-                out,
-                inputs=intake_inputs(file),
-                progress=lambda what, part: progress(what, 0.3 * part),
+                file, out, inputs=intake_inputs(file), progress=lambda what, part: progress(what, 0.3 * part)
             )
         quarantined = sum(counts.values())
     elif declaration.limits and (expired := count_expired(file.path, read_retention().of("calls"), now_ms())):

@@ -42,11 +42,7 @@ def count_due(store: CaseStore, moment: int) -> dict[str, int]:
             return int(connection.execute(sa.select(sa.func.count(column)).where(*conditions)).scalar_one())
 
         decided, early = count(cases.c.case, cases.c.at < moment, _decided()), count(cases.c.case, cases.c.at < moment)
-        return {
-            "cases": decided,
-            "clearances": count(clearances.c.caller, _ended(moment)),
-            "waiting": early - decided,
-        }
+        return {"cases": decided, "clearances": count(clearances.c.caller, _ended(moment)), "waiting": early - decided}
 
 
 def erase_subject(store: CaseStore, token: str, keep_after: int) -> ErasedSubject:

@@ -420,11 +420,7 @@ def _harm(connection: sa.Connection, rules: CaseRules, now: int) -> dict[str, fl
 
 
 def order_appeals(
-    appeals: Sequence[LinkedAppeal],
-    harm: Mapping[str, float],
-    votes: Mapping[int, int],
-    rules: CaseRules,
-    now: int,
+    appeals: Sequence[LinkedAppeal], harm: Mapping[str, float], votes: Mapping[int, int], rules: CaseRules, now: int
 ) -> list[QueuedAppeal]:
     """Returns the open appeals in the order of review.
 
@@ -457,13 +453,7 @@ def order_appeals(
         most_harm[appeal.group] = max(most_harm.get(appeal.group, 0.0), appeal.harm)
 
     def rank(appeal: QueuedAppeal) -> tuple[bool, float, int, float, int]:
-        return (
-            appeal.group not in overdue,
-            -most_harm[appeal.group],
-            appeal.group,
-            -appeal.harm,
-            appeal.appeal,
-        )
+        return (appeal.group not in overdue, -most_harm[appeal.group], appeal.group, -appeal.harm, appeal.appeal)
 
     return sorted(queued, key=rank)
 

@@ -31,12 +31,7 @@ encode = msgspec.json.Encoder().encode
 """Returns a value as JSON, with null for NaN."""
 # A client whose body is not read to its end must not be read further.
 CLOSE = (b"connection", b"close")
-HEADERS = {
-    401: [(b"www-authenticate", b"Bearer"), CLOSE],
-    408: [CLOSE],
-    413: [CLOSE],
-    429: [(b"retry-after", b"1")],
-}
+HEADERS = {401: [(b"www-authenticate", b"Bearer"), CLOSE], 408: [CLOSE], 413: [CLOSE], 429: [(b"retry-after", b"1")]}
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -97,10 +97,7 @@ def openapi() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "callsieve", "version": VERSION, "description": "Verdicts on calls as they ring."},
         "paths": paths,
-        "components": {
-            "schemas": _COMPONENTS,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-        },
+        "components": {"schemas": _COMPONENTS, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
 
 

@@ -8,15 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from callsieve.features.files.strict_json import decode
-from callsieve.features.records import (
-    ATTESTATIONS,
-    CALL_COLUMNS,
-    NUMBER_CLASSES,
-    OUTCOMES,
-    RELEASED_BY,
-    ROUTES,
-    Call,
-)
+from callsieve.features.records import ATTESTATIONS, CALL_COLUMNS, NUMBER_CLASSES, OUTCOMES, RELEASED_BY, ROUTES, Call
 from callsieve.serving.live.events import Complaint
 from callsieve.serving.telephony.sip import DIALECTS, to_call
 

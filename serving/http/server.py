@@ -164,11 +164,7 @@ _REPEATS = RepeatFilter()
 
 
 def configured(
-    app: Any,
-    host: str,
-    port: int,
-    uds: Path | None = None,
-    endpoints: Mapping[str, CallEndpoint] | None = None,
+    app: Any, host: str, port: int, uds: Path | None = None, endpoints: Mapping[str, CallEndpoint] | None = None
 ) -> uvicorn.Server:
     """Returns a uvicorn server for an ASGI application, not started yet."""
     most = connection_limit()

@@ -116,12 +116,7 @@ class Live:
         self._intake, self._clock, self._folder = intake, Clock(), folder
         self.in_progress = CallsInProgress(intake)
         self._recent: OrderedDict[str, tuple[Scorer, array[float], KeyedCall, Verdict]] = OrderedDict()
-        self.memory = Memory(
-            folder,
-            on_restored=self.in_progress.restore,
-            limits=limits,
-            journal_bytes=journal_bytes,
-        )
+        self.memory = Memory(folder, on_restored=self.in_progress.restore, limits=limits, journal_bytes=journal_bytes)
         if self.memory.refusal is not None:
             _LOG.error("a snapshot of earlier processes was refused: %s", self.memory.refusal)
         self._lock = self.memory.lock

@@ -74,10 +74,7 @@ def tapped(folder, count, rate):
     assert script.count("127.0.0.1:9060") == 1
     (folder / "http.cfg").write_text(script.replace("127.0.0.1:9060", f"127.0.0.1:{port}"))
     more = {"SCORER": f'"{service.url}"', "DEADLINE": LATE, "TRUSTED": '"^$"'}
-    with (
-        TapProcess(folder, port) as tap,
-        kamailio.Kamailio(folder / "http.cfg", phone.port, folder, **more) as proxy,
-    ):
+    with TapProcess(folder, port) as tap, kamailio.Kamailio(folder / "http.cfg", phone.port, folder, **more) as proxy:
         caller = kamailio.Caller(proxy.port)
         with closing(caller.socket):
             for callee in ("+8613900139486", "+8613900139603", "+8613900139607"):

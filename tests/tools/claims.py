@@ -48,10 +48,7 @@ def catalogue(output: Output) -> Figures:
 def install(output: Output) -> Figures:
     """Returns the size and import time of the base install."""
     spread = f"({output['import_least']:.0f}-{output['import_most']:.0f} ms over 5 imports)"
-    return {
-        "size": f"{output['megabytes']:.0f} MB",
-        "import": f"{output['import_milliseconds']:.0f} ms {spread}",
-    }
+    return {"size": f"{output['megabytes']:.0f} MB", "import": f"{output['import_milliseconds']:.0f} ms {spread}"}
 
 
 def shipped_model(output: Output) -> Figures:
@@ -282,12 +279,7 @@ def _other_ways(baselines: Output) -> Output:
 
 
 CLAIMS = (
-    Claim(
-        "catalogue",
-        "callsieve features --list --json",
-        catalogue,
-        lambda output: output["hash"],
-    ),
+    Claim("catalogue", "callsieve features --list --json", catalogue, lambda output: output["hash"]),
     Claim(
         "base install",
         "python -m tests.bench.bench_install --json",
@@ -371,12 +363,7 @@ CLAIMS = (
     ),
     Claim("start", f"{SPEED}.bench_start --json", speed_figures.starting, None),
     Claim("live call", f"{SPEED}.bench_serve --json", speed_figures.live_call, None),
-    Claim(
-        "history",
-        f"{SPEED}.bench_live --even 1000000 --calls-each 1 4 --json",
-        speed_figures.history,
-        None,
-    ),
+    Claim("history", f"{SPEED}.bench_live --even 1000000 --calls-each 1 4 --json", speed_figures.history, None),
     Claim("HTTP", f"{SPEED}.bench_http --json", speed_figures.http, None, needs="/usr/bin/wrk"),
     Claim("scoring a file", f"{SPEED}.bench_score --calls 1500000 --json", speed_figures.scoring, None),
     Claim(

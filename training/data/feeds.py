@@ -39,12 +39,7 @@ from .sites import SiteCalls, as_recorded, calls_of_sites, coded_parties
 
 BILLING = ", ".join((ANSWERED_ONLY, NO_ROUTES, NO_RING_TIME))
 """What billing needs: parties, start and duration of answered calls."""
-POORER_FEEDS = (
-    *LACKS,
-    ", ".join((ANSWERED_ONLY, NO_RING_TIME)),
-    ", ".join((NO_ROUTES, NO_RING_TIME)),
-    BILLING,
-)
+POORER_FEEDS = (*LACKS, ", ".join((ANSWERED_ONLY, NO_RING_TIME)), ", ".join((NO_ROUTES, NO_RING_TIME)), BILLING)
 """The poorer feeds that thresholds are chosen and certified on; the mixtures are those of public data."""
 OPERATORS = 3  # of which the sparse feed has the calls between the numbers of one
 OTHER_NETWORK = "x."  # before the token of a called number on an outgoing feed, so that it is no caller's token

@@ -271,11 +271,7 @@ def with_final_scores(t: Trained, rows: Array) -> Array:
 
 def row_counts(t: Trained, calls: JudgedCalls) -> RowCounts:
     """Returns the numbers of training rows, of judged calls of the certifying fold, and of groups."""
-    return {
-        "train": t.fitted.rows["train"],
-        "certify": int(calls.rows.sum()),
-        "groups": t.fitted.groups,
-    }
+    return {"train": t.fitted.rows["train"], "certify": int(calls.rows.sum()), "groups": t.fitted.groups}
 
 
 def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band, actions: PolicyActions) -> ScoreFigures:

@@ -186,14 +186,7 @@ def calibration_table(probability: Array, y: Array, bins: int = 10) -> Reliabili
 
 
 def slices(
-    raw: Array,
-    threshold: float,
-    y: Array,
-    slice_names: Array,
-    caller: Array,
-    *,
-    target: float,
-    seed: int,
+    raw: Array, threshold: float, y: Array, slice_names: Array, caller: Array, *, target: float, seed: int
 ) -> list[Slice]:
     """Pass rate of each benign slice and catch rate of each nuisance slice, by name; benign slices first.
 

@@ -23,10 +23,7 @@ def missed(slices: list[Slice]) -> str:
     most = sorted((pair for pair in by_kind if pair[0]), key=lambda pair: (-pair[0], pair[1]["slice"]))[:MOST_KINDS]
     parts = [
         gettext(
-            "%(kind)s %(missed)s of %(calls)s",
-            kind=words(row["slice"]),
-            missed=count(calls),
-            calls=count(row["calls"]),
+            "%(kind)s %(missed)s of %(calls)s", kind=words(row["slice"]), missed=count(calls), calls=count(row["calls"])
         )
         for calls, row in most
     ]

@@ -11,15 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
-from jinja2 import (
-    ChainableUndefined,
-    ChoiceLoader,
-    Environment,
-    PackageLoader,
-    StrictUndefined,
-    Template,
-    Undefined,
-)
+from jinja2 import ChainableUndefined, ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template, Undefined
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.rules.strata import BUSY

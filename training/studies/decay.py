@@ -189,12 +189,7 @@ def areas(periods: Sequence[DecayPeriod], which: Literal["unseen", "at_target"])
 
 
 def trained_on(
-    dataset: Dataset,
-    settings: Settings,
-    group: Array,
-    span: tuple[int, int],
-    ledger: Ledger,
-    progress: Progress,
+    dataset: Dataset, settings: Settings, group: Array, span: tuple[int, int], ledger: Ledger, progress: Progress
 ) -> Model:
     """Trains on the calls of a time window.
 
@@ -351,13 +346,7 @@ def stretch(dataset: Dataset, begin: int, end: int) -> Dataset:
 
 
 def rolling(
-    dataset: Dataset,
-    settings: Settings,
-    *,
-    count: int,
-    step_days: int,
-    ledger: Ledger,
-    progress: Progress = silent,
+    dataset: Dataset, settings: Settings, *, count: int, step_days: int, ledger: Ledger, progress: Progress = silent
 ) -> RollingFigures:
     """Trains and judges from each origin.
 

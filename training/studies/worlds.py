@@ -63,13 +63,7 @@ JUDGED = (
 
 
 def study_worlds(
-    folder: Path,
-    settings: Settings,
-    *,
-    size: str,
-    learnt: int,
-    signing_key: Path | None = None,
-    progress: Progress,
+    folder: Path, settings: Settings, *, size: str, learnt: int, signing_key: Path | None = None, progress: Progress
 ) -> RecordedRun:
     """Simulates the worlds, trains on some with their truth, and certifies on the others.
 

@@ -47,11 +47,7 @@ def write_provenance(run: FinishedRun, key: Ed25519PrivateKey, roles: Sequence[s
                 "id": f"pkg:pypi/callsieve#signer/{key_id(key.public_key())}",
                 "version": {"callsieve": decisive["callsieve"]},
             },
-            "metadata": {
-                "invocationId": invocation,
-                "startedOn": utc_text(1000 * run.began),
-                "finishedOn": utc_text(),
-            },
+            "metadata": {"invocationId": invocation, "startedOn": utc_text(1000 * run.began), "finishedOn": utc_text()},
             "byproducts": [
                 {"name": path.relative_to(run.folder).as_posix(), "digest": {"sha256": sha256(path)}}
                 for path in sorted((run.folder / "documents").glob("*.*"))

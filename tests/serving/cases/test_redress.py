@@ -12,15 +12,7 @@ from msgspec import structs
 
 from callsieve.features import Call, History, Intake, Key
 from callsieve.features.intake.text_columns import factorize
-from callsieve.serving import (
-    ClearedCallers,
-    Fact,
-    Policy,
-    Scorer,
-    Verdict,
-    WatchedClearedCallers,
-    read_public_key,
-)
+from callsieve.serving import ClearedCallers, Fact, Policy, Scorer, Verdict, WatchedClearedCallers, read_public_key
 from callsieve.serving.bundle.bundle import load, save
 from callsieve.serving.bundle.metadata import BundleMetadata
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared

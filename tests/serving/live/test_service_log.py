@@ -38,10 +38,7 @@ def test_each_change_of_state_and_feed_is_logged_once(tmp_path, monkeypatch, cap
     assert look(None) == ["INFO not ready: starting: not scored: the service is starting"]
     swap.load(tmp_path / "bundle")
     live = live_states.begin(swap, tmp_path / "state")
-    assert look(live) == [
-        "INFO ready: scored: scored",
-        f"INFO feed: {COMPLETE!r} (as recognised from the calls)",
-    ]
+    assert look(live) == ["INFO ready: scored: scored", f"INFO feed: {COMPLETE!r} (as recognised from the calls)"]
     live.memory.history.memory_feed.name = ANSWERED_ONLY
     blind, changed = look(live)
     assert blind.startswith(f"WARNING not ready: other_feed: {MESSAGES['other_feed']} (the feed of the records is ")

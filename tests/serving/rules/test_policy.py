@@ -232,20 +232,11 @@ def test_every_field_of_a_policy_file_is_read(tmp_path):
             b'version = "1"\n[bands]\n[rules]\nprotected_caller = "block"',
             "rules: invalid enum value 'protected_caller'",
         ),
-        (
-            b'version = "1"\n[bands]\n[rules]\nring_once = "stop"',
-            "rules[...]: invalid enum value 'stop'",
-        ),
+        (b'version = "1"\n[bands]\n[rules]\nring_once = "stop"', "rules[...]: invalid enum value 'stop'"),
         (b'version = "1"\naccepted = "yes"\n[bands]', "accepted: invalid enum value 'yes'"),
         (b'version = "1"\nknown_caller = "no"\n[bands]', "known_caller: invalid enum value 'no'"),
-        (
-            b'version = "1"\n[bands]\n[terms]\nknown_talk_days = 7',
-            "known_talk_days: expected `float` <= 6.0",
-        ),
-        (
-            b'version = "1"\n[bands]\n[terms]\nbombing_calls = 0',
-            "terms.bombing_calls: expected `float` > 0.0",
-        ),
+        (b'version = "1"\n[bands]\n[terms]\nknown_talk_days = 7', "known_talk_days: expected `float` <= 6.0"),
+        (b'version = "1"\n[bands]\n[terms]\nbombing_calls = 0', "terms.bombing_calls: expected `float` > 0.0"),
         (b'version = "1"\n[bands]\n[terms]\nring_once_share = 1.5', "share: expected `float` <= 1.0"),
         (b'version = "1"\n[bands]\n[terms]\nmust_register = ["95"]', "terms.must_register[0]: invalid enum value '95'"),
         (b'version = "1"\n[bands]\n[terms]\nmore = 1', "terms: object contains unknown field `more`"),

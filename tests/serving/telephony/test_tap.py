@@ -239,10 +239,7 @@ def test_faults_are_logged_once_a_minute_without_a_number(caplog):
             moment[0] = float(second)
             tap.datagram_received(hep(0, INVITE.encode() + b"\r\nFrom +8613800138000\r\n\r\n"), None)
             tap.look()
-    assert [record.getMessage() for record in caplog.records] == [
-        "tap: 1 invalid so far",
-        "tap: 61 invalid so far",
-    ]
+    assert [record.getMessage() for record in caplog.records] == ["tap: 1 invalid so far", "tap: 61 invalid so far"]
 
 
 def test_memory_is_bounded(monkeypatch):

@@ -36,9 +36,7 @@ def postgres_cluster():
     run = {"cwd": "/", "stdout": subprocess.DEVNULL, **user}
     try:
         subprocess.run(
-            [initdb, "-D", data, "-U", "callsieve", "--auth=trust", "--no-sync", "-E", "UTF8"],
-            check=True,
-            **run,
+            [initdb, "-D", data, "-U", "callsieve", "--auth=trust", "--no-sync", "-E", "UTF8"], check=True, **run
         )
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
         control = [initdb.with_name("pg_ctl"), "-D", data, "-w"]

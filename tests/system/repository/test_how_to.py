@@ -225,11 +225,7 @@ def test_the_commands_of_the_page_on_labels_make_the_model_pass_a_trusted_number
 
 
 # Trainings, with the same steps as any other: small worlds, few features and rounds.
-SMALL = {
-    "CALLSIEVE_SIMULATE_SIZE": "tiny",
-    "CALLSIEVE_SEED": str(SEED),
-    "CALLSIEVE_THREADS": "1",
-}
+SMALL = {"CALLSIEVE_SIMULATE_SIZE": "tiny", "CALLSIEVE_SIMULATE_SEED": str(SEED), "CALLSIEVE_THREADS": "1"}
 
 
 def follow(page, place_of=None):
@@ -339,10 +335,7 @@ def test_the_page_on_audits_verifies_replays_and_promotes(trained_folder, empty_
 
     out = follow(
         "audit",
-        {
-            "callsieve model sign-gates": lambda: write_gates("risk", "legal"),
-            "callsieve train": record_candidate,
-        },
+        {"callsieve model sign-gates": lambda: write_gates("risk", "legal"), "callsieve train": record_candidate},
     )
     assert "reproduced byte for byte" in out and "version 1: champion" in out
     assert out.count(" 0 faults") == 3

@@ -9,14 +9,7 @@ import pytest
 from callsieve.features.catalogue import NAMES
 from callsieve.features.kernel.windows import WEEK
 from callsieve.features.offline.table import vectors
-from callsieve.features.online.feeds import (
-    COMPLETE,
-    NO_ORGANISATIONS,
-    ONE_SITE,
-    SPARSE,
-    UNKNOWN_FEED,
-    feed_of_table,
-)
+from callsieve.features.online.feeds import COMPLETE, NO_ORGANISATIONS, ONE_SITE, SPARSE, UNKNOWN_FEED, feed_of_table
 from callsieve.features.records import KEYED_COLUMNS
 from callsieve.training.data.feeds import POORER_FEEDS, Feed, recorded_calls, vectors_on
 from tests.support.calls.lacks import without

@@ -27,7 +27,7 @@ from tests.support.paths import ROOT
 
 QUICK = {"min_data_in_leaf": 5, "rounds": 20}
 NOT_FOR_THIS_ESTIMATOR = {
-    "check_sample_weight_equivalence_on_dense_data": "bagging and the minimum rows of a leaf count rows, not weights",
+    "check_sample_weight_equivalence_on_dense_data": "bagging and the minimum rows of a leaf count rows, not weights"
 }
 
 

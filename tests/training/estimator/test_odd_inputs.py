@@ -115,10 +115,7 @@ OF_CALLS = {
     "local times": (lambda: features(start=MOMENTS), [0, 1]),
     "times with a zone": (lambda: features(start=MOMENTS.tz_localize("America/New_York")), [0, 1]),
     "times as text": (lambda: features(start=["2026-03-01 09:00", "2026-03-01 09:05:00"]), [0, 1]),
-    "days first": (
-        lambda: features(start=["02/03/2026"] * 2),
-        "bad time, .*; pandas.to_datetime reads other formats",
-    ),
+    "days first": (lambda: features(start=["02/03/2026"] * 2), "bad time, .*; pandas.to_datetime reads other formats"),
     "a word as a time": (
         lambda: features(start=["2026-03-01", "soon"]),
         r"2 of 2 rows are not valid calls; the first is row 0 .*'start'",
@@ -289,10 +286,7 @@ OF_MODELS = {
     ),
     "groups of two columns": (lambda: fit(groups=np.zeros((ROWS, 2))), r"groups: .* got an array of shape \(60, 2\)"),
     "one group": (lambda: fit(groups=np.zeros(ROWS)), Warned("rows of 1 and 1 groups, expected 5 or more of each")),
-    "one nuisance row": (
-        lambda: fit(y=np.arange(ROWS) == 7),
-        Warned("rows of 30 and 1 groups"),
-    ),
+    "one nuisance row": (lambda: fit(y=np.arange(ROWS) == 7), Warned("rows of 30 and 1 groups")),
     "ten rows": (
         lambda: fit(X=X[:10], y=np.arange(10) % 2, groups=np.arange(10), parameters={"rounds": 5}),
         Warned("no tree has a split, so all rows get the same score: 10 rows are too few"),

@@ -47,9 +47,7 @@ def test_only_evidence_makes_a_caller_innocent():
         *(call(person, courier, 15 + 0.01 * i) for i, person in enumerate(PEOPLE)),  # people return its calls
     ]
     labels, place = labels_of(
-        calls,
-        complaints_about(seller, PEOPLE[:10], 11.5),
-        [{"number": shop, "nuisance": False, "known_at": 13}],
+        calls, complaints_about(seller, PEOPLE[:10], 11.5), [{"number": shop, "nuisance": False, "known_at": 13}]
     )
     assert labels.source == "labels"
     assert {name: known(labels, place[name]) for name in (quiet, seller, shop, friend, courier)} == {

@@ -22,12 +22,7 @@ from callsieve.training.judging.judge import judge
 from callsieve.training.judging.last_day import policy_actions
 from callsieve.training.model.bands import require_benign
 from callsieve.training.model.folds import training_labels, training_rows
-from callsieve.training.model.matrix import (
-    Matrix,
-    build_matrix,
-    joined_matrix,
-    training_vectors,
-)
+from callsieve.training.model.matrix import Matrix, build_matrix, joined_matrix, training_vectors
 from callsieve.training.model.models import MIN_CLASS_ROWS, class_words, fit_all
 from callsieve.training.model.provenance import source_hash
 from callsieve.training.model.settings import Settings

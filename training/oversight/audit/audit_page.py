@@ -42,12 +42,7 @@ def write_page(place: RunPaths, run: str, folder: Path, path: Path) -> None:
 
 
 def write_first_page(
-    place: RunPaths,
-    run: RunPayload,
-    figures: RunFigures,
-    gates: Gates,
-    path: Path,
-    drawn: Mapping[str, Picture],
+    place: RunPaths, run: RunPayload, figures: RunFigures, gates: Gates, path: Path, drawn: Mapping[str, Picture]
 ) -> None:
     """Writes the page of a run before the log has its entry."""
     earlier = [payload for _, payload in payloads(place.log, "run")]
@@ -70,10 +65,7 @@ def log_option(log: Path, folder: Path) -> str:
 
 
 def about(
-    run: RunPayload,
-    figures: RunFigures,
-    gates: Sequence[GateResult],
-    earlier: Sequence[RunPayload],
+    run: RunPayload, figures: RunFigures, gates: Sequence[GateResult], earlier: Sequence[RunPayload]
 ) -> dict[str, Any]:
     """Returns the content of a page that no later event changes."""
     return {

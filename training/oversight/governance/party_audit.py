@@ -56,13 +56,7 @@ def audit_act(audit: PartyAudit, purpose: str, person: str) -> Act:
     return Act(PARTY_AUDIT, fingerprint(audit.source.calls), audit.source.calls.num_rows, purpose, person)
 
 
-def write_audit(
-    audit: PartyAudit,
-    act: Act,
-    out: Path,
-    folder: Path,
-    control: AccessControl,
-) -> dict[str, Any]:
+def write_audit(audit: PartyAudit, act: Act, out: Path, folder: Path, control: AccessControl) -> dict[str, Any]:
     """Enters the audit in the log, then writes one row a party to a new Parquet file.
 
     Returns: the number of rows by kind of party, the period, and the entry of the log.

@@ -62,9 +62,7 @@ LEAGUES = {"operator": "complaints_operator", "industry": "complaints_category",
 PER = 100_000
 OTHERS = "others"  # the contents of a row beside its commonest one
 LEFT_OUT = frozenset(("trunk", "unregistered_bulk", "unlicensed", "victims_in_common", "preferences", "refusals"))
-_SCHEMA = pa.schema(
-    {**dict.fromkeys(("period", "table", "row"), pa.string()), "records": pa.int64()}.items(),
-)
+_SCHEMA = pa.schema({**dict.fromkeys(("period", "table", "row"), pa.string()), "records": pa.int64()}.items())
 _Counts = dict[tuple[str, str, str], int]
 Tables = Mapping[str, Sequence["ReportRow"]]
 

@@ -54,11 +54,7 @@ def check(
 
 
 def examined(
-    files: Sequence[tuple[str, Any]],
-    expected: Statement,
-    gates: Gates,
-    needed: int,
-    signers: Collection[str],
+    files: Sequence[tuple[str, Any]], expected: Statement, gates: Gates, needed: int, signers: Collection[str]
 ) -> tuple[list[str], list[Approval]]:
     """Returns every broken rule of approvals in words, and the approvals that count."""
     faults: list[str] = []

@@ -57,12 +57,7 @@ def export_act(calls: pa.Table, purpose: str, person: str, progress: Progress = 
 
 
 def export_calls(
-    calls: pa.Table,
-    act: Act,
-    folder: Path,
-    out: Path,
-    callees: CalleeCipher,
-    control: AccessControl,
+    calls: pa.Table, act: Act, folder: Path, out: Path, callees: CalleeCipher, control: AccessControl
 ) -> int:
     """Enters an export in the log, then writes the calls to a new file; returns the index of the entry.
 

@@ -93,11 +93,7 @@ def planned_calls(start: Int64s, caller: Array, callee: Array, ends: Ends, campa
 
 
 def draw_outcomes(
-    rng: np.random.Generator,
-    manner: Manner,
-    count: int,
-    answer: Floats | float = 1.0,
-    talk: Floats | float = 1.0,
+    rng: np.random.Generator, manner: Manner, count: int, answer: Floats | float = 1.0, talk: Floats | float = 1.0
 ) -> Ends:
     """Draws the ends of `count` calls; `answer` and `talk` are factors on the chance of an answer and the talk time."""
     luck = rng.random(count, dtype=np.float32)

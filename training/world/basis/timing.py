@@ -57,12 +57,7 @@ class Clock:
     edges: Floats
     cumulative: Floats
 
-    def draw(
-        self,
-        rng: np.random.Generator,
-        low: Int64s,
-        high: Int64s,
-    ) -> Int64s:
+    def draw(self, rng: np.random.Generator, low: Int64s, high: Int64s) -> Int64s:
         """Draws one time in each half-open interval [low, high)."""
         least = np.interp(low, self.edges, self.cumulative)
         most = np.interp(high, self.edges, self.cumulative)

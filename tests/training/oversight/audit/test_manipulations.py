@@ -245,12 +245,7 @@ CAUGHT = [
         other_run("FINISHED", "callsleve"),
         "experiment 'callsleve': is named like",
     ),
-    (
-        35,
-        "all copies are deleted",
-        removed(*FOLDERS, *COPIES.values()),
-        "no file of a run",
-    ),
+    (35, "all copies are deleted", removed(*FOLDERS, *COPIES.values()), "no file of a run"),
     (
         36,
         "files are added",
