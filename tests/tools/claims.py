@@ -368,7 +368,7 @@ CLAIMS = (
     Claim("scoring a file", f"{SPEED}.bench_score --calls 1500000 --json", speed_figures.scoring, None),
     Claim(
         "features beside Polars",
-        f"{SPEED}.bench_features --calls 1000000 --engines polars --json",
+        f"{SPEED}.bench_features --calls 1000000 --json",
         speed_figures.feature_rates,
         None,
     ),
