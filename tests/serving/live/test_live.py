@@ -238,15 +238,17 @@ def test_a_journal_line_without_a_call_is_counted_as_damaged(swap, tmp_path):
 class Slow:
     """Scorers that call `wait` before each score."""
 
+    listed = None
+
     def __init__(self, swap, wait):
         self.swap, self.scorer, self.wait = swap, swap.scorer, wait
 
     def require_fit(self, history):
         self.swap.require_fit(history)
 
-    def scored(self, history, call):
+    def scored(self, history, call, listed):
         self.wait()
-        return self.swap.scored(history, call)
+        return self.swap.scored(history, call, listed)
 
 
 @pytest.mark.parametrize("deadline", [0.0, -1.0, math.nan, math.inf])
