@@ -64,14 +64,10 @@ def measured(folder: Path, *, quick: bool) -> dict[str, Any]:
         raise SystemExit(f"the base install does not judge a call as it should: {verdict}")
     times = [float(run(str(python), "-I", "-c", TIMED)) for _ in range(IMPORTS)]
     return {
-        "megabytes": (weight(packages) - before) / 1e6,
-        "import_milliseconds": statistics.median(times),
-        "import_least": min(times),
-        "import_most": max(times),
-        "wheel_kilobytes": wheel.stat().st_size / 1e3,
-        "sdist_kilobytes": sdist.stat().st_size / 1e3,
-        "verdict": verdict["action"],
-    }
+        "megabytes": (weight(packages) - before) / 1e6, "import_milliseconds": statistics.median(times),
+        "import_least": min(times), "import_most": max(times), "wheel_kilobytes": wheel.stat().st_size / 1e3,
+        "sdist_kilobytes": sdist.stat().st_size / 1e3, "verdict": verdict["action"],
+    }  # fmt: skip
 
 
 def weight(folder: Path) -> int:

@@ -10,17 +10,10 @@ from pathlib import Path
 
 # A program of each group of packages.
 PACKAGES = {
-    "chromium": "chromium",
-    "curl": "curl",
-    "haproxy": "haproxy",
-    "initdb": "postgresql",
-    "java": "default-jre-headless",
-    "jq": "jq",
-    "kamailio": "kamailio kamailio-extra-modules kamailio-utils-modules",
-    "openssl": "openssl",
-    "redis-server": "redis-server",
-    "sipp": "sip-tester",
-}
+    "chromium": "chromium", "curl": "curl", "haproxy": "haproxy", "initdb": "postgresql",
+    "java": "default-jre-headless", "jq": "jq", "kamailio": "kamailio kamailio-extra-modules kamailio-utils-modules",
+    "openssl": "openssl", "redis-server": "redis-server", "sipp": "sip-tester",
+}  # fmt: skip
 MISSING = " is not installed: apt-get install "
 REQUIRED = "CALLSIEVE_TEST_SERVERS"  # a variable: with the value "required", a missing program is a failure
 

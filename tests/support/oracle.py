@@ -61,16 +61,8 @@ def attempt_rank(c):
 def outcome_rank(c):
     """Ranks records with one end and talk time that make an outcome known at one moment: the least rank counts."""
     outcomes = [
-        "answered",
-        "no_answer",
-        "busy",
-        "rejected",
-        "unwanted",
-        "invalid_number",
-        "failed",
-        "blocked",
-        "unknown",
-    ]
+        "answered", "no_answer", "busy", "rejected", "unwanted", "invalid_number", "failed", "blocked", "unknown",
+    ]  # fmt: skip
     return {"callee": 1, "caller": 2}.get(c["released_by"], 0), outcomes.index(c["outcome"])
 
 

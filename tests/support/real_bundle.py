@@ -38,17 +38,12 @@ def calls(n=300, seed=5):
         is_over = rng.random() < 0.9
         drawn.append(
             Call(
-                start=round(moment, 3),
-                caller=caller,
-                callee=callee,
-                ring=float(rng.integers(1, 30)) if is_over else None,
-                talk=talk if is_over else None,
-                outcome=outcome if is_over else "unknown",
-                released_by=RELEASED_BY[rng.integers(4)],
-                attestation="ABC"[rng.integers(3)],
-                route="domestic",
+                start=round(moment, 3), caller=caller, callee=callee,
+                ring=float(rng.integers(1, 30)) if is_over else None, talk=talk if is_over else None,
+                outcome=outcome if is_over else "unknown", released_by=RELEASED_BY[rng.integers(4)],
+                attestation="ABC"[rng.integers(3)], route="domestic",
             )
-        )
+        )  # fmt: skip
     return drawn
 
 

@@ -18,18 +18,11 @@ from pathlib import Path
 from tests.support.paths import ROOT
 
 TESTS = (
-    "features/stream/test_time_order.py",
-    "features/online/test_driver.py",
-    "features/codegen/test_compiled_library.py",
-    "features/online/test_snapshot.py",
-    "features/online/test_coverage.py",
-    "features/kernel/test_windows.py",
-    "features/offline/test_null_indices.py",
-    "features/offline/test_packing.py",
-    "serving/bundle/test_forest.py",
-    "serving/bundle/test_forest_reader.py",
-    "serving/bundle/test_contributions.py",
-)
+    "features/stream/test_time_order.py", "features/online/test_driver.py", "features/codegen/test_compiled_library.py",
+    "features/online/test_snapshot.py", "features/online/test_coverage.py", "features/kernel/test_windows.py",
+    "features/offline/test_null_indices.py", "features/offline/test_packing.py", "serving/bundle/test_forest.py",
+    "serving/bundle/test_forest_reader.py", "serving/bundle/test_contributions.py",
+)  # fmt: skip
 UNDEFINED = "alignment,bounds,float-cast-overflow,integer-divide-by-zero,null,shift"
 NO_RECOVERY = "-fno-sanitize-recover=all"
 SANITIZER_FLAGS = (f"-fsanitize=address,{UNDEFINED}", NO_RECOVERY, "-fno-omit-frame-pointer", "-O0", "-g1")

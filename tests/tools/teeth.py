@@ -32,16 +32,9 @@ LIBRARIES = ("features/codegen/kernel.library", "serving/bundle/forest.library")
 SECONDS = 900  # after which the tests of a mutant are stopped
 # Messages of failures are dropped, so assertions are not rewritten and examples not shrunk.
 OPTIONS = (
-    "-q",
-    "-p",
-    "no:cacheprovider",
-    "-p",
-    "no:schemathesis",
-    "-p",
-    "no:nbmake",
-    "--assert=plain",
+    "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis", "-p", "no:nbmake", "--assert=plain",
     "--hypothesis-profile=unshrunk",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

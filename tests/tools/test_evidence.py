@@ -212,18 +212,12 @@ def test_figures_of_the_demonstration():
         },
     }
     assert claims.demo(output) == {
-        "calls": "2.8 million",
-        "false calls": "1,234 of 105,336, at most 0.45 in 10,000 (95 %, one-sided, exact)",
-        "nuisance calls": "4,754",
-        "catch": "64 % (47-79 %)",
-        "catch, logistic regression": "57 %",
-        "false calls, shipped model": "3",
-        "catch, shipped model": "80 %",
-        "found within ten calls, shipped model": "90 %",
-        "false calls, adapted model": "2",
-        "catch, adapted model": "85 %",
-        **DETECTED,
-    }
+        "calls": "2.8 million", "false calls": "1,234 of 105,336, at most 0.45 in 10,000 (95 %, one-sided, exact)",
+        "nuisance calls": "4,754", "catch": "64 % (47-79 %)", "catch, logistic regression": "57 %",
+        "false calls, shipped model": "3", "catch, shipped model": "80 %",
+        "found within ten calls, shipped model": "90 %", "false calls, adapted model": "2",
+        "catch, adapted model": "85 %", **DETECTED,
+    }  # fmt: skip
 
 
 def test_figures_of_the_shipped_model():

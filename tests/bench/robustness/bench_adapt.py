@@ -90,17 +90,9 @@ class Later:
 def main() -> None:
     """Prints the figures of each folder: of every draw, and their mean and extremes."""
     parser = parser_of(
-        __doc__,
-        checks="200",
-        draws=10,
-        days=22,
-        wrong=WRONG,
-        simulator="",
-        seeds="",
-        people=6000,
-        picture="",
+        __doc__, checks="200", draws=10, days=22, wrong=WRONG, simulator="", seeds="", people=6000, picture="",
         json=False,
-    )
+    )  # fmt: skip
     parser.add_argument("folders", nargs="*", type=Path)
     options = parser.parse_args()
     base, counts = read_base(), [int(count) for count in options.checks.split(",")]
@@ -202,12 +194,8 @@ def network_of(folder: Path, work: Path) -> tuple[Dataset, Mapping[str, int], Ar
     known_at = reported["start"] + pd.to_timedelta(rng.exponential(DELAY_DAYS, len(reported)), unit="D")
     at, known = (moment.dt.strftime("%Y-%m-%dT%H:%M:%S+00:00") for moment in (reported["start"], known_at))
     table = {
-        "reporter": reported["callee"],
-        "number": reported["caller"],
-        "at": at,
-        "known_at": known,
-        "category": "other",
-    }
+        "reporter": reported["callee"], "number": reported["caller"], "at": at, "known_at": known, "category": "other",
+    }  # fmt: skip
     pd.DataFrame(table).to_csv(work / "complaints.csv", index=False)
     calls.to_parquet(work / "calls.parquet", index=False)
     key = Key("e1", bytes(range(32)))  # the same tokens in each run

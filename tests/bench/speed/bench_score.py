@@ -94,15 +94,9 @@ def measured(folder: Path, options: Any) -> dict[str, Any]:
     assert pq.read_metadata(folder / "verdicts.parquet").num_rows >= figures["calls"]
     steps = {f"us_{name}": 1e6 * seconds / figures["calls"] for name, seconds in figures["steps"].items()}
     return {
-        "calls": figures["calls"],
-        "filling": figures["filling"],
-        "wall_seconds": wall,
-        "peak_mib": figures["mib"],
-        "call_us": call,
-        "lightgbm_row_us": row,
-        "call_in_rows": call / row,
-        **steps,
-    }
+        "calls": figures["calls"], "filling": figures["filling"], "wall_seconds": wall, "peak_mib": figures["mib"],
+        "call_us": call, "lightgbm_row_us": row, "call_in_rows": call / row, **steps,
+    }  # fmt: skip
 
 
 def main() -> None:

@@ -109,13 +109,9 @@ def reload_figures(reloads):
     during, seconds = score_calls(scorer, history, 2000 + len(before), lambda: not thread.is_alive())
     rates = len(before) / seconds_before, len(during) / seconds
     return {
-        "seconds_of_a_load": seconds / reloads,
-        "calls_a_second_before": rates[0],
-        "calls_a_second_during": rates[1],
-        "share": rates[1] / rates[0],
-        "longest_ms_before": 1000 * max(before),
-        "longest_ms_during": 1000 * max(during),
-    }
+        "seconds_of_a_load": seconds / reloads, "calls_a_second_before": rates[0], "calls_a_second_during": rates[1],
+        "share": rates[1] / rates[0], "longest_ms_before": 1000 * max(before), "longest_ms_during": 1000 * max(during),
+    }  # fmt: skip
 
 
 def main():

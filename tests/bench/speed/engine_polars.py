@@ -60,16 +60,11 @@ def outcomes(attempts):
     answered = outcome == "answered"
     ends = attempts.filter(pl.col("ring").is_not_null())
     return ends.select(
-        "number",
-        moment=pl.col("start") + pl.col("ring") + talk,
-        key=pl.col("key") + pl.col("ring") + talk,
-        ended=(outcome != "blocked").cast(pl.Int64),
-        answered=answered.cast(pl.Int64),
-        talk=pl.when(answered).then(talk).otherwise(0),
-        under_10s=(answered & (talk < 10_000)).cast(pl.Int64),
-        under_30s=(answered & (talk < 30_000)).cast(pl.Int64),
-        no_answer=(outcome == "no_answer").cast(pl.Int64),
-    )
+        "number", moment=pl.col("start") + pl.col("ring") + talk, key=pl.col("key") + pl.col("ring") + talk,
+        ended=(outcome != "blocked").cast(pl.Int64), answered=answered.cast(pl.Int64),
+        talk=pl.when(answered).then(talk).otherwise(0), under_10s=(answered & (talk < 10_000)).cast(pl.Int64),
+        under_30s=(answered & (talk < 30_000)).cast(pl.Int64), no_answer=(outcome == "no_answer").cast(pl.Int64),
+    )  # fmt: skip
 
 
 def callees(attempts):

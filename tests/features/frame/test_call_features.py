@@ -19,20 +19,10 @@ from callsieve.features.reading.call_files import read_layout
 from tests.support.calls.worlds import small_world
 
 OWN = {
-    "start": "CALL_TIME",
-    "caller": "A_NUMBER",
-    "callee": "B_NUMBER",
-    "ring": "RING",
-    "talk": "TALK",
-    "outcome": "RESULT",
-    "released_by": "ENDED_BY",
-    "recorded": "WRITTEN",
-    "network_caller": "NETWORK",
-    "trunk": "TRUNK",
-    "device": "IMEI",
-    "attestation": "STIR",
-    "route": "ROUTE",
-}
+    "start": "CALL_TIME", "caller": "A_NUMBER", "callee": "B_NUMBER", "ring": "RING", "talk": "TALK",
+    "outcome": "RESULT", "released_by": "ENDED_BY", "recorded": "WRITTEN", "network_caller": "NETWORK",
+    "trunk": "TRUNK", "device": "IMEI", "attestation": "STIR", "route": "ROUTE",
+}  # fmt: skip
 PAIR = {"start": [1_772_500_000, 1_772_500_060], "caller": ["13800138000"] * 2, "callee": ["95588", "10086"]}
 COUNT = "out_calls_count_1h"
 

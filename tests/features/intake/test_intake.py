@@ -102,20 +102,13 @@ starts = st.one_of(
 )
 calls = st.lists(
     st.builds(
-        Call,
-        start=starts,
-        caller=callers | callers | spellings,
-        callee=spellings,
-        ring=st.none() | seconds,
-        talk=st.none() | seconds | st.floats(0, 1e6),
-        recorded=st.none() | starts,
-        network_caller=st.none() | spellings,
-        trunk=st.sampled_from([None, "", "t1", "t2", TOKEN]),
-        place=st.sampled_from([None, "p1"]),
+        Call, start=starts, caller=callers | callers | spellings, callee=spellings, ring=st.none() | seconds,
+        talk=st.none() | seconds | st.floats(0, 1e6), recorded=st.none() | starts, network_caller=st.none() | spellings,
+        trunk=st.sampled_from([None, "", "t1", "t2", TOKEN]), place=st.sampled_from([None, "p1"]),
         **{name: st.sampled_from(words) for name, words in CATEGORIES.items()},
     ),
     max_size=40,
-)
+)  # fmt: skip
 
 
 @pytest.mark.system
@@ -144,42 +137,20 @@ def keyed(intake=None, **fields):
 @pytest.mark.source("P3", "L30", by="features/intake/intake.py")
 def test_a_call_has_the_expected_facts():
     call = keyed(
-        caller="+86 10 8888 8888",
-        callee="010-88881234",
-        ring=2.0625,
-        talk=0.0,
-        outcome="busy",
-        network_caller="13800138000",
-        trunk="t1",
-        device="imei 35",
-        place="cell 7",
-        attestation="B",
-    )
+        caller="+86 10 8888 8888", callee="010-88881234", ring=2.0625, talk=0.0, outcome="busy",
+        network_caller="13800138000", trunk="t1", device="imei 35", place="cell 7", attestation="B",
+    )  # fmt: skip
     assert dataclasses.asdict(call) == {
-        "start": int(START * 1000),
-        "caller": KEY.token("number", "+861088888888"),
-        "callee": KEY.token("number", "+861088881234"),
-        "ring": 2063,
-        "talk": 0,
-        "recorded": None,
-        "outcome": CATEGORIES["outcome"].index("busy"),
-        "released_by": CATEGORIES["released_by"].index("unknown"),
-        "hour": 12,
-        "day": int(START) // 86400,
-        "caller_class": NUMBER_CLASSES.index("fixed"),
-        "callee_class": NUMBER_CLASSES.index("fixed"),
-        "same_region": 1,
-        "shared_prefix": 6,
-        "step": UNKNOWN,
-        "presented_differs": 1,
-        "attestation": CATEGORIES["attestation"].index("B"),
-        "route": CATEGORIES["route"].index("unknown"),
-        "caller_block": KEY.token("block", "0108888"),
-        "trunk": KEY.token("trunk", "t1"),
-        "operator": None,
-        "device": KEY.token("device", "imei 35"),
+        "start": int(START * 1000), "caller": KEY.token("number", "+861088888888"),
+        "callee": KEY.token("number", "+861088881234"), "ring": 2063, "talk": 0, "recorded": None,
+        "outcome": CATEGORIES["outcome"].index("busy"), "released_by": CATEGORIES["released_by"].index("unknown"),
+        "hour": 12, "day": int(START) // 86400, "caller_class": NUMBER_CLASSES.index("fixed"),
+        "callee_class": NUMBER_CLASSES.index("fixed"), "same_region": 1, "shared_prefix": 6, "step": UNKNOWN,
+        "presented_differs": 1, "attestation": CATEGORIES["attestation"].index("B"),
+        "route": CATEGORIES["route"].index("unknown"), "caller_block": KEY.token("block", "0108888"),
+        "trunk": KEY.token("trunk", "t1"), "operator": None, "device": KEY.token("device", "imei 35"),
         "place": KEY.token("place", "cell 7"),
-    }
+    }  # fmt: skip
 
 
 def test_all_spellings_of_a_number_give_one_token():
@@ -200,13 +171,8 @@ def test_a_token_outlives_the_assignment_of_its_range():
 @pytest.mark.source("L16", by="features/intake/intake.py")
 def test_presented_differs_compares_the_canonical_numbers():
     expected = {
-        "13800138000": 0,
-        "+8613800138000": 0,
-        "13800138001": 1,
-        "": UNKNOWN,
-        "anonymous": UNKNOWN,
-        TOKEN: UNKNOWN,
-    }
+        "13800138000": 0, "+8613800138000": 0, "13800138001": 1, "": UNKNOWN, "anonymous": UNKNOWN, TOKEN: UNKNOWN,
+    }  # fmt: skip
     assert {text: keyed(network_caller=text).presented_differs for text in expected} == expected
     # A withheld number is not a false number.
     assert keyed(caller="anonymous", network_caller="13800138000").presented_differs == UNKNOWN

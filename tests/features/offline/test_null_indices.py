@@ -60,14 +60,9 @@ def folder(tmp_path_factory):
 @pytest.mark.system
 @settings(max_examples=100 if settings.get_current_profile_name() == "explore" else 10)
 @given(
-    seed=st.integers(0, 2**32),
-    rows=st.integers(1, 200),
-    shares=st.tuples(*[SHARES] * len(TEXTS)),
-    batch=st.integers(1, 60),
-    chunk=st.integers(1, 120),
-    group=st.integers(1, 90),
-    shards=st.integers(1, 3),
-)
+    seed=st.integers(0, 2**32), rows=st.integers(1, 200), shares=st.tuples(*[SHARES] * len(TEXTS)),
+    batch=st.integers(1, 60), chunk=st.integers(1, 120), group=st.integers(1, 90), shards=st.integers(1, 3),
+)  # fmt: skip
 def test_indices_under_nulls_are_valid_however_a_file_is_cut(folder, seed, rows, shares, batch, chunk, group, shards):
     calls = drawn_calls(seed, rows, shares)
     calls.to_parquet(folder / "calls.parquet", row_group_size=group)

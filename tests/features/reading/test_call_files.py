@@ -184,16 +184,9 @@ def test_the_asterisk_layout_reads_calls(rows, ring, width):
     def cells(row):
         end = row["start"] + timedelta(seconds=ring + row["talk"])
         free = [
-            "",
-            row["caller"],
-            row["callee"],
-            "in",
-            '"A" <13900001111>',
-            "SIP/a-1-0000002a",
-            "SIP/2",
-            "Dial",
+            "", row["caller"], row["callee"], "in", '"A" <13900001111>', "SIP/a-1-0000002a", "SIP/2", "Dial",
             "SIP/3,30",
-        ]
+        ]  # fmt: skip
         times = [stamp(row["start"]), "", stamp(end), int(ring + row["talk"]), int(row["talk"])]
         return [*free, *times, dispositions[row["outcome"]], "3", "1.5", "", "", "", ""][:width]
 

@@ -96,14 +96,8 @@ def drawn(draw):
     trees = check_structure(text, names, classes=classes)
     bounds = [value for tree in trees for value in tree.threshold if np.isfinite(value)] or [0.0]
     values = [
-        *EDGES,
-        *bounds,
-        *np.nextafter(bounds, np.inf),
-        *np.nextafter(bounds, -np.inf),
-        *range(-1, 72),
-        15.99,
-        -0.5,
-    ]
+        *EDGES, *bounds, *np.nextafter(bounds, np.inf), *np.nextafter(bounds, -np.inf), *range(-1, 72), 15.99, -0.5,
+    ]  # fmt: skip
     return text, np.vstack([matrix[:20], rng.choice(values, size=(60, width))])
 
 

@@ -77,20 +77,14 @@ def test_a_text_that_ends_anywhere_is_refused(old):
         | st.decimals(-(10**20), 10**20, places=12).map(lambda value: f"{value:f}")
         | st.sampled_from(
             [
-                "1.0000000180025095e-35",
-                "9007199254740993",
-                "18446744073709551616",
-                "0.1",
-                "5e-324",
-                "1e22",
-                "-0",
+                "1.0000000180025095e-35", "9007199254740993", "18446744073709551616", "0.1", "5e-324", "1e22", "-0",
                 "1e23",
             ]
         ),
         min_size=3,
         max_size=3,
     )
-)
+)  # fmt: skip
 @settings(max_examples=300)
 def test_decimal_numbers_become_the_nearest_doubles(words):
     """A number that needs more than 128 bits, or that is close to the ends of the range, is left to Python."""

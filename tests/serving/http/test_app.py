@@ -25,15 +25,10 @@ from tests.support.waiting import wait_until
 from tests.system.test_kamailio import everything_reached
 
 PATHS = {
-    ("POST", schema.SCORE): "score",
-    ("POST", schema.BATCH): "score",
-    ("POST", schema.OBSERVE): "score",
-    ("POST", schema.REPORT): "report",
-    ("GET", schema.EXPLAIN): "explain",
-    ("GET", schema.STATUS): "admin,audit",
-    ("POST", schema.RELOAD): "admin",
-    ("GET", schema.METRICS): "admin,audit",
-}
+    ("POST", schema.SCORE): "score", ("POST", schema.BATCH): "score", ("POST", schema.OBSERVE): "score",
+    ("POST", schema.REPORT): "report", ("GET", schema.EXPLAIN): "explain", ("GET", schema.STATUS): "admin,audit",
+    ("POST", schema.RELOAD): "admin", ("GET", schema.METRICS): "admin,audit",
+}  # fmt: skip
 OPEN = (schema.LIVE, schema.READY, schema.OPENAPI, schema.PAGE)
 
 

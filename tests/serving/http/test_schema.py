@@ -32,21 +32,12 @@ characters = st.characters(exclude_categories=["C", "Z"]) | st.just(" ")  # what
 printable, texts = st.text(characters, max_size=30), st.text(characters, min_size=1, max_size=30)
 seconds = st.floats(0, 4e9)
 calls = st.builds(
-    Call,
-    start=seconds,
-    caller=printable,
-    callee=printable,
-    ring=st.none() | seconds,
-    talk=st.none() | seconds,
-    outcome=st.sampled_from(OUTCOMES),
-    released_by=st.sampled_from(RELEASED_BY),
-    recorded=st.none() | seconds,
-    network_caller=st.none() | printable,
-    attestation=st.sampled_from(ATTESTATIONS),
-    route=st.sampled_from(ROUTES),
+    Call, start=seconds, caller=printable, callee=printable, ring=st.none() | seconds, talk=st.none() | seconds,
+    outcome=st.sampled_from(OUTCOMES), released_by=st.sampled_from(RELEASED_BY), recorded=st.none() | seconds,
+    network_caller=st.none() | printable, attestation=st.sampled_from(ATTESTATIONS), route=st.sampled_from(ROUTES),
     **dict.fromkeys(("trunk", "operator", "device", "place", "cause"), st.none() | printable),
     **dict.fromkeys(("caller_class", "callee_class"), st.sampled_from(NUMBER_CLASSES)),
-)
+)  # fmt: skip
 strategies = {"str": printable, "str | None": st.none() | texts, "float": st.floats(allow_infinity=False)}
 fields_of = lambda kind: {
     field.name: strategies[str(field.type)] for field in dataclasses.fields(kind) if str(field.type) in strategies

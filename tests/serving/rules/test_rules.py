@@ -53,13 +53,9 @@ from tests.support.real_bundle import load_scorer, replayed
 
 NAN = math.nan
 TERMS = dataclasses.replace(
-    read_policy().terms,
-    bombing_calls=30.0,
-    ring_once_share=0.5,
-    ring_once_calls=20.0,
-    many_callers=20.0,
+    read_policy().terms, bombing_calls=30.0, ring_once_share=0.5, ring_once_calls=20.0, many_callers=20.0,
     repeat_calls=2.0,
-)
+)  # fmt: skip
 EVERYTHING = dict.fromkeys(ACTION_RULES, "block")
 HARSH = Policy(
     "harsh", {"certified": "block", "watch": "block"}, EVERYTHING, appeal="office", terms=TERMS, history_days=0

@@ -268,13 +268,8 @@ def test_any_bytes_end_the_dialogue(live, capfd, data):
 
 
 CHANNELS = (
-    "PJSIP/carrier-0000002a",
-    "PJSIP/a-b-0000002b",
-    "Local/x@in-00000001;2",
-    "DAHDI/1",
-    "-0000002c",
-    "SIP/线路-1",
-)
+    "PJSIP/carrier-0000002a", "PJSIP/a-b-0000002b", "Local/x@in-00000001;2", "DAHDI/1", "-0000002c", "SIP/线路-1",
+)  # fmt: skip
 
 
 def test_a_call_of_the_dialogue_and_its_record_in_a_file_have_the_same_trunk(tmp_path):

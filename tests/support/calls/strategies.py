@@ -53,30 +53,13 @@ def keyed_call(draw, start):
     pick = lambda words: draw(st.sampled_from(words))
     caller = pick(NUMBERS)
     return {
-        "start": start,
-        "caller": caller,
-        "callee": pick(NUMBERS),
-        "ring": ring,
-        "talk": talk,
-        "recorded": recorded,
-        "outcome": pick(OUTCOMES),
-        "released_by": pick(RELEASED_BY),
-        "hour": hour,
-        "day": day,
-        "caller_class": pick(NUMBER_CLASSES),
-        "callee_class": pick(NUMBER_CLASSES),
-        "same_region": pick([None, 0, 1]),
-        "shared_prefix": pick([None, 0, 3, 11]),
-        "step": pick([None, *STEPS]),
-        "presented_differs": pick([None, 0, 1]),
-        "attestation": pick(ATTESTATIONS),
-        "route": pick(ROUTES),
-        "caller_block": BLOCKS[caller],
-        "trunk": pick([None, "t1", "t2"]),
-        "operator": None,
-        "device": pick([None, "d1", "d2"]),
-        "place": None,
-    }
+        "start": start, "caller": caller, "callee": pick(NUMBERS), "ring": ring, "talk": talk, "recorded": recorded,
+        "outcome": pick(OUTCOMES), "released_by": pick(RELEASED_BY), "hour": hour, "day": day,
+        "caller_class": pick(NUMBER_CLASSES), "callee_class": pick(NUMBER_CLASSES), "same_region": pick([None, 0, 1]),
+        "shared_prefix": pick([None, 0, 3, 11]), "step": pick([None, *STEPS]), "presented_differs": pick([None, 0, 1]),
+        "attestation": pick(ATTESTATIONS), "route": pick(ROUTES), "caller_block": BLOCKS[caller],
+        "trunk": pick([None, "t1", "t2"]), "operator": None, "device": pick([None, "d1", "d2"]), "place": None,
+    }  # fmt: skip
 
 
 @st.composite

@@ -136,14 +136,10 @@ def run_calls(port, folder, count, rate, *, seconds=60, limit=20_000):
         last = list(csv.DictReader(file, delimiter=";"))[-1]
     waits = [row.split(";")[1] for path in folder.glob("caller_*rtt.csv") for row in path.read_text().splitlines()[1:]]
     return {
-        "placed": int(last["TotalCallCreated"]),
-        "completed": int(last["SuccessfulCall(C)"]),
-        "failed": int(last["FailedCall(C)"]),
-        "blocked": int(last["blocked(C)"]),
-        "retransmitted": int(last["Retransmissions(C)"]),
-        "seconds": took,
-        "waits": np.array(waits, dtype=float),
-    }
+        "placed": int(last["TotalCallCreated"]), "completed": int(last["SuccessfulCall(C)"]),
+        "failed": int(last["FailedCall(C)"]), "blocked": int(last["blocked(C)"]),
+        "retransmitted": int(last["Retransmissions(C)"]), "seconds": took, "waits": np.array(waits, dtype=float),
+    }  # fmt: skip
 
 
 INVITE = """\

@@ -26,13 +26,9 @@ APPROVERS = tuple(Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in
 OWNER, WITNESS = (Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in (7, 8))
 OFFICES = ("risk", "legal", "operations")
 PASSING_METRICS = {
-    "auc": 0.97,
-    "model_benign_error_bound": 9e-5,
-    "model_catch_by_call_low": 0.7,
-    "model_detection_median": 4.0,
-    "better_than_shipped": 1.0,
-    "test_fold_touches": 1.0,
-}
+    "auc": 0.97, "model_benign_error_bound": 9e-5, "model_catch_by_call_low": 0.7, "model_detection_median": 4.0,
+    "better_than_shipped": 1.0, "test_fold_touches": 1.0,
+}  # fmt: skip
 PERIOD = "1..2"
 FILES = {
     "tables/slices.csv": "slice,calls\ncourier,12\n",

@@ -331,18 +331,10 @@ def test_only_drawn_checks_say_anything_about_callers_with_like_scores():
     count = 41
     none, checked = np.zeros(count, dtype=int), np.where(np.arange(count) < 40, -1, 0)
     callers = Callers(
-        token=np.arange(count).astype(str),
-        calls=none,
-        answered=none,
-        reports=none,
-        called_first_by=none,
-        trusted=none > 0,
-        silence=np.zeros(count),
-        checked=checked,
-        looks=np.abs(checked),
-        changed=none > 0,
+        token=np.arange(count).astype(str), calls=none, answered=none, reports=none, called_first_by=none,
+        trusted=none > 0, silence=np.zeros(count), checked=checked, looks=np.abs(checked), changed=none > 0,
         evidence=ANSWER * checked,
-    )
+    )  # fmt: skip
     highest = np.full(count, 4.0)
     before = posterior(callers.unanswered(), highest, 0.0)[-1]
     assert before > 0.8

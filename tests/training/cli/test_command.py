@@ -179,14 +179,9 @@ def test_score_counts_quarantined_rows(command_json, training_run, tmp_path, row
 
 
 COMMANDS = (
-    "score --out {out}",
-    "features --out {out}",
-    "adapt --out {out}",
-    "train --out {out} --checks {checks}",
-    "ingest calls --out {out}",
-    "live fill --state {out} --key {key}",
-    "score --history {calls}",
-)
+    "score --out {out}", "features --out {out}", "adapt --out {out}", "train --out {out} --checks {checks}",
+    "ingest calls --out {out}", "live fill --state {out} --key {key}", "score --history {calls}",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -138,13 +138,9 @@ def test_a_better_model_catches_more_than_the_shipped_one_at_no_more_errors(own,
     raw[10 * callers : 10 * callers + false] = 1.0
     band = structs.replace(real_bundle.card().thresholds[0], threshold=0.0, raised={}, abstains=())
     calls = SimpleNamespace(
-        rows=np.ones(len(raw), dtype=bool),
-        judged=SimpleNamespace(nuisance=nuisance),
-        stratum=np.zeros(len(raw), dtype=np.int8),
-        caller=caller,
-        raw=raw,
-        seed=0,
-    )
+        rows=np.ones(len(raw), dtype=bool), judged=SimpleNamespace(nuisance=nuisance),
+        stratum=np.zeros(len(raw), dtype=np.int8), caller=caller, raw=raw, seed=0,
+    )  # fmt: skip
     gain = gain_on(calls, band, other, band)
     assert gain["better"] is better and gain["callers"] == callers
     assert gain["rate"] == pytest.approx(own - others) and gain["low"] - 1e-9 <= gain["rate"] <= gain["high"] + 1e-9

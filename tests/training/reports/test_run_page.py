@@ -20,17 +20,8 @@ from tests.training.reports.run_figures import COMMAND, adapted_figures, example
 pytestmark = pytest.mark.system
 
 PICTURES = {
-    "errors",
-    "detection",
-    "precision",
-    "scores",
-    "benign",
-    "nuisance",
-    "reliability",
-    "features",
-    "learning",
-    "folds",
-}
+    "errors", "detection", "precision", "scores", "benign", "nuisance", "reliability", "features", "learning", "folds",
+}  # fmt: skip
 HOSTILE = """<script>alert("x")</script>'><img src=http://evil.example/x onerror=alert(1)> $\\frac{$ 拒接"""
 VOID = {"meta", "source", "img", "br"}
 
@@ -382,15 +373,11 @@ def test_the_page_of_an_adaptation_shows_both_models(adapted_page, text):
 @pytest.mark.parametrize(
     "text",
     [
-        "Folds in time",
-        "Learning curve",
-        "Catch rate on groups seen and unseen in training",
-        "Too few checks to judge",
-        "The threshold was not chosen on these calls",
-        "so none was used in training",
+        "Folds in time", "Learning curve", "Catch rate on groups seen and unseen in training",
+        "Too few checks to judge", "The threshold was not chosen on these calls", "so none was used in training",
         "were trained on the same labels",
     ],
-)
+)  # fmt: skip
 def test_the_page_of_an_adaptation_says_nothing_of_a_training(adapted_page, text):
     assert text not in adapted_page
 

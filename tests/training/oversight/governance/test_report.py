@@ -322,12 +322,8 @@ def test_groups_with_victims_in_common_are_reported(tmp_path):
     pq.write_table(intake.table(pa.table(calls)), tmp_path / "calls.parquet")
     about = [intake.token("number", number) for number in [*numbers[:6], *numbers[12:]]]
     known = {
-        "number": about,
-        "reporter": about,
-        "at": [start] * 18,
-        "known_at": [start] * 18,
-        "category": ["loans"] * 18,
-    }
+        "number": about, "reporter": about, "at": [start] * 18, "known_at": [start] * 18, "category": ["loans"] * 18,
+    }  # fmt: skip
     pq.write_table(pa.table(known), tmp_path / "complaints.parquet")
     mark_simulated(tmp_path)
     now = "2026-03-03/2026-03-04"

@@ -623,20 +623,3 @@ def test_a_deletion_lists_the_scorers_that_forgot_the_number(log, key, run_comma
         "finished the interrupted deletion of entry 2 of the audit log\n"
         "plan: entry 3, result: entry 4 of the audit log\n"
     )
-
-
-def test_the_command_declares_a_folder(command_json, tmp_path):
-    words = (
-        "--source",
-        "switch",
-        "--basis",
-        "contract",
-        "--purpose",
-        "training",
-        "--until",
-        "2999-12-31",
-        "--person",
-        "p1",
-    )
-    assert command_json("privacy", "declare", tmp_path, *words)["purposes"] == ["training"]
-    assert not require_purpose(tmp_path, "training").simulated
