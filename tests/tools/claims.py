@@ -85,6 +85,10 @@ def shipped_model(output: Output) -> Figures:
         certified = "certified" if feed["certified"] else "not certified"
         counts = f"{feed['false_calls']} of {feed['benign_calls']:,}"
         figures[name] = f"{certified}, {counts}, catch {percent(feed['catch'])}"
+    for name, proof in output["flags"].items():
+        counts = f"{proof['false_calls']} of {proof['benign_calls']:,}"
+        caught = f"catch {percent(proof['catch'])}, by single calls {percent(proof['catch_of_single_calls'])}"
+        figures[f"{name}, with flagged numbers"] = f"{counts}, {caught}"
     return figures
 
 

@@ -243,6 +243,7 @@ def test_figures_of_the_shipped_model():
         "feeds": {"outgoing only": poorer, "answered only": poorer | {"certified": False}},
         "bands": [{"strata": {"resale": {"false_calls": 1, "benign_calls": 9_000}, "fixed": poorer}}],
         "announcing": {"flagged": 40, "calls": 1_200},
+        "flags": {"sparse": poorer | {"catch_of_single_calls": 0.31}},
     }
     others = {}
     for name in ("logistic regression", "rule", "five counters"):
@@ -268,4 +269,5 @@ def test_figures_of_the_shipped_model():
         "calls until nine in ten are found": "9",
         "outgoing only": "certified, 3 of 94,000, catch 37 %",
         "answered only": "not certified, 3 of 94,000, catch 37 %",
+        "sparse, with flagged numbers": "3 of 94,000, catch 37 %, by single calls 31 %",
     }
