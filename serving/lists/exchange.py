@@ -10,7 +10,9 @@ NUL canonical number), so a million entries take five megabytes, and an unlisted
 probability 1e-6. All entries of a group have the same class, hours and expiry.
 
 An issuer numbers its lists. `000007.list` has what is new since the list before, and `whole.list` has everything that
-is still in force. A reader takes an unbroken chain of them (`chain_of`), so a list that was left out shows.
+is still in force. A reader takes an unbroken chain of them (`chain_of`), so a list that was left out shows. The files
+`prefix/00.list` to `prefix/ff.list` have the entries whose token begins with this byte, so a reader of one of them
+reveals a byte of a token: of the numbers in use in China, millions have the same.
 
 The holder of the sharing key can try all phone numbers, and a key in every handset is public. So list only numbers that
 may be public, and use a key for lists alone, never the key of stored tokens.
@@ -42,12 +44,15 @@ from callsieve.serving.scorer.listed import TOKEN_BYTES, Group, ListTable
 
 WHOLE = "whole.list"
 SUFFIX = ".list"
+PREFIX = "prefix"  # the folder of lists by prefix
+PREFIXES = 256
 MAX_BYTES = 1 << 30
 MAX_LIFE = 90 * DAY  # of an entry
 KEEP = 30 * DAY  # for which an issuer's folder keeps lists, for calls of the past
 _MAX_LINE_BYTES = 1 << 24
 
-Moment = Annotated[int, Meta(ge=0, le=2**53)]  # Unix ms
+MAX_MOMENT = 2**53
+Moment = Annotated[int, Meta(ge=0, le=MAX_MOMENT)]  # Unix ms
 Count = Annotated[int, Meta(ge=0, le=MAX_BYTES)]
 
 
@@ -78,6 +83,7 @@ class Header(Record, frozen=True):
         made, valid_until: the list is used between these moments.
         model: id of the model that flagged the numbers; "" without one.
         error_bound: certified upper bound of the share of innocent calls that it flags; None without a certificate.
+        prefix: first byte of all tokens, as two hexadecimal digits; "" for a list of all numbers.
         withdrawn: number of tokens that are withdrawn.
         sha256: hash of all tokens.
     """
@@ -95,6 +101,7 @@ class Header(Record, frozen=True):
     sha256: str
     model: str = ""
     error_bound: Annotated[float, Meta(ge=0, le=1)] | None = None
+    prefix: Annotated[str, Meta(pattern="^([0-9a-f]{2})?$")] = ""
 
     def __post_init__(self) -> None:
         """Refuses a list that follows a later one, and entries that were published after it."""
@@ -114,10 +121,22 @@ class SignedList:
     withdrawn: bytes
 
     def groups(self) -> list[tuple[Group, bytes]]:
-        """Returns the groups with their tokens."""
+        """Returns the groups with their tokens; those of a list by prefix expire with the list."""
         head = self.header
+        latest = head.valid_until if head.prefix else MAX_MOMENT
         return [
-            (Group(head.issuer, of.behaviour, of.first, of.last, of.published, of.expires, head.error_bound), tokens)
+            (
+                Group(
+                    head.issuer,
+                    of.behaviour,
+                    of.first,
+                    of.last,
+                    of.published,
+                    min(of.expires, latest),
+                    head.error_bound,
+                ),
+                tokens,
+            )
             for of, tokens in zip(head.groups, self.tokens, strict=True)
         ]
 
@@ -153,6 +172,8 @@ def read_list(data: bytes, key: Key, trusted: Iterable[Ed25519PublicKey]) -> Sig
     sizes = [TOKEN_BYTES * count for count in (*(group.tokens for group in header.groups), header.withdrawn)]
     if len(body) != sum(sizes) or sha256(body).hexdigest() != header.sha256:
         raise ValueError("the tokens are not those that were signed")
+    if header.prefix and set(body[::TOKEN_BYTES]) - set(bytes.fromhex(header.prefix)):
+        raise ValueError(f"tokens without the prefix {header.prefix}")
     if header.key != key.epoch:
         raise ValueError(f"made with the sharing key {header.key}, got {key.epoch}")
     *tokens, withdrawn = (body[begin:end] for begin, end in pairwise(accumulate(sizes, initial=0)))
@@ -178,7 +199,8 @@ def table_of(chains: Iterable[Sequence[SignedList]]) -> ListTable:
     withdrawn, validity = defaultdict(list), defaultdict(list)
     for item in lists:
         withdrawn[item.header.issuer].append((item.header.made, item.withdrawn))
-        validity[item.header.issuer].append((item.header.made, item.header.valid_until))
+        if not item.header.prefix:
+            validity[item.header.issuer].append((item.header.made, item.header.valid_until))
     return ListTable((group for item in lists for group in item.groups()), withdrawn, validity)
 
 
@@ -189,6 +211,7 @@ def publish(
     withdrawn: Collection[bytes] = (),
     *,
     complete: bool = False,
+    by_prefix: bool = False,
     now: int,
     valid_days: float,
 ) -> tuple[Header, Header]:
@@ -200,11 +223,23 @@ def publish(
     Args:
         withdrawn: tokens of numbers that are cleared; those that are listed are withdrawn.
         complete: whether listed numbers without an entry are withdrawn, too.
+        by_prefix: whether to write the lists by prefix, too.
         now: Unix ms.
         valid_days: days until a reader stops to use a list without a later one.
     """
     with locked_folder(folder):
-        return _published(folder, issuer, list(entries), withdrawn, complete, now, valid_days)
+        new, everything, entries_now = _published(
+            folder, issuer, list(entries), withdrawn, complete, now, now + round(valid_days * DAY)
+        )
+        if by_prefix:
+            (folder / PREFIX).mkdir(exist_ok=True)
+            parts: list[dict[bytes, Group]] = [{} for _ in range(PREFIXES)]
+            for token, group in entries_now.items():
+                parts[token[0]][token] = group
+            for byte, part in enumerate(parts):
+                moments, file = (new.made, new.valid_until), folder / PREFIX / f"{byte:02x}{SUFFIX}"
+                _write(file, issuer, (new.epoch, 0), moments, part, (), prefix=f"{byte:02x}")
+    return new, everything
 
 
 def _published(
@@ -214,8 +249,8 @@ def _published(
     withdrawn: Collection[bytes],
     complete: bool,
     now: int,
-    valid_days: float,
-) -> tuple[Header, Header]:
+    until: int,
+) -> tuple[Header, Header, dict[bytes, Group]]:
     trusted = [issuer.signer.public_key()]
     files = {file: read_list(file.read_bytes(), issuer.key, trusted) for file in sorted(folder.glob("*" + SUFFIX))}
     chain = chain_of(list(files.values())) if files else []
@@ -229,14 +264,14 @@ def _published(
         if token not in withdrawn and last + LIFE > now and (before is None or last > before.last):
             since = first if before is None else min(first, before.first)
             added[token] = Group(issuer.name, behaviour, since, last, now, last + LIFE, issuer.error_bound)
-    epoch, until = chain[-1].header.epoch if chain else 0, now + round(valid_days * DAY)
+    epoch = chain[-1].header.epoch if chain else 0
     whole = {token: group for token, group in (listed | added).items() if token not in removed}
     new = _write(folder / name_of(epoch + 1), issuer, (epoch + 1, epoch), (now, until), added, removed)
     everything = _write(folder / WHOLE, issuer, (epoch + 1, 0), (now, until), whole, ())
     for file, item in files.items():
         if file.name != WHOLE and item.header.made < now - KEEP:
             file.unlink()
-    return new, everything
+    return new, everything, whole
 
 
 def name_of(epoch: int) -> str:
@@ -262,6 +297,7 @@ def _write(
     moments: tuple[int, int],
     entries: dict[bytes, Group],
     withdrawn: Iterable[bytes],
+    prefix: str = "",
 ) -> Header:
     by_group: dict[Group, list[bytes]] = defaultdict(list)
     for token in sorted(entries):
@@ -282,6 +318,7 @@ def _write(
         sha256=sha256(body).hexdigest(),
         model=issuer.model,
         error_bound=issuer.error_bound,
+        prefix=prefix,
     )
     line = json.dumps(msgspec.to_builtins(header), separators=(",", ":")).encode() + b"\n"
     json_as(Header, line, "list")

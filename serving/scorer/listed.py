@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from threading import Event
 from typing import NamedTuple
 
 from callsieve.features.files.dates import HOUR
@@ -174,6 +175,8 @@ class Listed:
         states: by issuer, its latest list.
         watched: issuers whose lists lead to no action, because too many of their callers are cleared here.
         calls: by issuer, calls of numbers that it lists.
+        by_prefix: whether some lists are read by prefix, when a number asks for it.
+        wanted, read: prefixes of tokens that were asked for, and that are in the table. `asked` is set for new ones.
         callers, cleared: by issuer, tokens of the callers that it lists, and of those that are cleared.
 
     >>> listed = Listed(Key("share1", bytes(32), purpose="sharing"))
@@ -187,6 +190,9 @@ class Listed:
         self.states: dict[str, ListState] = {}
         self.watched: frozenset[str] = frozenset()
         self.calls: Counter[str] = Counter()
+        self.by_prefix, self.asked = False, Event()
+        self.wanted: set[int] = set()
+        self.read: set[int] = set()
         self.callers: defaultdict[str, set[int]] = defaultdict(set)
         self.cleared: defaultdict[str, set[int]] = defaultdict(set)
         self.token = lru_cache(maxsize=CACHED)(partial(shared_token, key))
@@ -197,6 +203,8 @@ class Listed:
         Args:
             token: of the caller, as from `token`; 0 for a caller without a number.
         """
+        if self.by_prefix:
+            self.is_read(token)
         groups = self.table.groups_of(token, at) if token else []
         if not groups:
             return None
@@ -206,6 +214,19 @@ class Listed:
                 self.callers[issuer].add(token)
         acting = [group for group in groups if group.issuer not in self.watched]
         return Listing(tuple(sorted(acting, key=_last, reverse=True))) if acting else None
+
+    def is_read(self, token: int) -> bool:
+        """Returns whether the table has all lists for a number; asks for those by prefix that it lacks.
+
+        Args:
+            token: of the caller, as from `token`.
+        """
+        prefix = token >> 8 * (TOKEN_BYTES - 1)
+        if not self.by_prefix or not token or prefix in self.read:
+            return True
+        self.wanted.add(prefix)
+        self.asked.set()
+        return False
 
     def note_cleared(self, token: int) -> None:
         """Counts a listed caller whom a person has cleared, against each issuer that listed it.

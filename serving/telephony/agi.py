@@ -37,6 +37,7 @@ from .service_loop import run_until_stopped
 
 SECONDS = 0.5  # for a whole dialogue
 PORT = 4573
+PREFIX_WAIT, PREFIX_WAITS = 0.01, 20  # seconds of a wait for lists by prefix, and most waits
 LINE, LINES = 1024, 64  # bytes of a line, and lines of a head
 OPEN, PENDING = 256, 100_000  # dialogues at once, and calls in progress that are remembered
 _UNIQUE = re.compile(r"(?:.*-)?(\d{9,10})\.\d{1,10}")
@@ -94,6 +95,12 @@ class Agi:
         if script != "ring":
             raise ValueError("expected the script ring or end")
         call = call_from_request(request)
+        if (listed := self._live.scorers.listed) is not None and listed.by_prefix:
+            token = listed.token(call.caller)
+            for _ in range(PREFIX_WAITS):
+                if listed.is_read(token):
+                    break
+                await asyncio.sleep(PREFIX_WAIT)
         verdict = self._live.attempt(call)
         self._pending[request["uniqueid"]] = call
         if len(self._pending) > PENDING:

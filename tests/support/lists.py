@@ -22,11 +22,12 @@ def entries(numbers, at, behaviour="illegal"):
     return [Entry(token_of(number), behaviour, at - DAY, at) for number in numbers]
 
 
-def list_numbers(folder, issuer, numbers, *, now, withdrawn=(), at=None, valid_days=60.0, bound=None):
+def list_numbers(folder, issuer, numbers, *, now, withdrawn=(), at=None, bound=None, **options):
     """Publishes the next list of an issuer in its folder."""
     by = dataclasses.replace(ISSUER, name=issuer, error_bound=bound)
     removed = [token_of(number) for number in withdrawn]
-    return publish(folder / issuer, by, entries(numbers, at or now), removed, now=now, valid_days=valid_days)
+    options = {"valid_days": 60.0} | options
+    return publish(folder / issuer, by, entries(numbers, at or now), removed, now=now, **options)
 
 
 def write_toml(folder, *issuers, **places):

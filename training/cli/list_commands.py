@@ -78,6 +78,9 @@ def publish(
     issuer: ListIssuer,
     reasons: ListedFor,
     valid_days: ValidDays = 2.0,
+    by_prefix: Annotated[
+        bool, typer.Option("--by-prefix", help="Write 256 lists by prefix, too, for readers who take a part.")
+    ] = False,
 ) -> Result:
     """Publish the next signed list of nuisance numbers as tokens: what is new since the last, and what is withdrawn.
 
@@ -110,6 +113,7 @@ def publish(
         candidates.entries,
         candidates.withdrawn,
         complete=reasons.store_key is None,
+        by_prefix=by_prefix,
         now=now,
         valid_days=checked_days(valid_days),
     )

@@ -165,6 +165,32 @@ def test_a_list_that_was_left_out_is_noticed(tmp_path):
             chain_of(broken)
 
 
+def test_a_publisher_that_was_killed_loses_nothing_and_lists_nothing_twice(tmp_path):
+    """The second list is written, and the whole list is still that of the first."""
+    first, second, third = mobiles(3)
+    publish(tmp_path, ISSUER, entries([first]), now=BEGIN, valid_days=9)
+    before = (tmp_path / WHOLE).read_bytes()
+    publish(tmp_path, ISSUER, entries([second]), now=BEGIN + HOUR, valid_days=9)
+    (tmp_path / WHOLE).write_bytes(before)
+    new, everything = publish(tmp_path, ISSUER, entries([second, third]), now=BEGIN + 2 * HOUR, valid_days=9)
+    assert (new.epoch, [group.tokens for group in new.groups]) == (3, [1])
+    assert sum(group.tokens for group in everything.groups) == 3
+    listed = table(tmp_path)
+    assert len(listed) == 3
+    assert all(listed.groups_of(shared_token(SHARED, number), BEGIN + 3 * HOUR) for number in mobiles(3))
+
+
+def test_an_issuer_keeps_its_lists_for_a_month(tmp_path):
+    for day in (0, 20, 40):
+        publish(tmp_path, ISSUER, entries(mobiles(1), BEGIN + day * DAY), now=BEGIN + day * DAY, valid_days=9)
+    publish(tmp_path, ISSUER, [], now=BEGIN + 41 * DAY, valid_days=9)
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["000002.list", "000003.list", "000004.list", WHOLE]
+    assert chain_of([read(file) for file in tmp_path.iterdir()])[-1].header.epoch == 4
+    publish(tmp_path, ISSUER, [], now=BEGIN + 42 * DAY, valid_days=9)
+    assert read(tmp_path / WHOLE).header.epoch == 5
+
+
 @given(st.data())
 def test_every_changed_byte_is_refused(folder, data):
     whole = bytearray((folder / WHOLE).read_bytes())

@@ -1,5 +1,7 @@
 """Lists are read again as they change, from a file, a folder and an address; a wrong list changes nothing."""
 
+import asyncio
+import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -9,9 +11,14 @@ from typing import ClassVar
 import pytest
 
 from callsieve.features.files.dates import DAY, HOUR, now_ms
-from callsieve.serving.lists.exchange import WHOLE, name_of
+from callsieve.serving.lists import following
+from callsieve.serving.lists.exchange import WHOLE, name_of, read_list
 from callsieve.serving.lists.following import open_lists
-from tests.support.lists import list_numbers, write_toml
+from callsieve.serving.telephony.agi import Agi
+from tests.serving.telephony.test_agi import COMMAND, asterisk, dialogue, head
+from tests.support import live_states
+from tests.support import small_bundle as small
+from tests.support.lists import SHARED, list_numbers, token_of, write_toml
 from tests.support.waiting import wait_until
 
 FIRST, SECOND = "13800000001", "13800000002"
@@ -117,6 +124,21 @@ def test_a_wrong_list_changes_nothing_and_its_status_says_why(tmp_path):
     assert "No such file" in lists.statuses()[0] and is_listed(lists, FIRST)
 
 
+def test_a_wrong_list_of_an_address_is_asked_for_again(tmp_path, address):
+    """A server's ETag counts only once its list was good."""
+    now = now_ms() - HOUR
+    list_numbers(tmp_path, "carrier-a", [FIRST], now=now)
+    lists = open_lists(write_toml(tmp_path, "carrier-a", **{"carrier-a": f"{address}/carrier-a/{WHOLE}"}))
+    good = (tmp_path / "carrier-a" / WHOLE).read_bytes()
+    (tmp_path / "carrier-a" / WHOLE).write_bytes(good[:-1])
+    for _ in range(2):
+        lists.refresh()
+        assert "not those that were signed" in lists.statuses()[0] and is_listed(lists, FIRST)
+    (tmp_path / "carrier-a" / WHOLE).write_bytes(good)
+    lists.refresh()
+    assert lists.statuses()[0].endswith("Z")
+
+
 def test_an_expired_list_and_a_lacking_one_are_not_used(tmp_path, address):
     list_numbers(tmp_path, "carrier-a", [FIRST], now=now_ms() - 2 * DAY, valid_days=1.0)
     list_numbers(tmp_path, "carrier-b", [SECOND], now=now_ms() - HOUR)
@@ -149,3 +171,52 @@ def test_mistakes_of_the_file_are_refused(tmp_path):
         (tmp_path / "lists.toml").write_text(text.replace(*change))
         with pytest.raises((ValueError, OSError), match=why):
             open_lists(tmp_path / "lists.toml")
+
+
+def test_a_small_site_reveals_a_byte_of_a_token_and_learns_of_withdrawals(tmp_path, address, monkeypatch):
+    now = now_ms() - 5 * HOUR
+    numbers = [f"138{n:08d}" for n in range(600)]
+    list_numbers(tmp_path, "carrier-a", numbers, now=now, by_prefix=True)
+    lists = open_lists(write_toml(tmp_path, "carrier-a", **{"carrier-a": f"{address}/carrier-a/prefix/"}))
+    assert lists.statuses() == ["carrier-a: no prefix was asked for"] and Answers.requests == []
+    monkeypatch.setattr(following, "PREFIX_EVERY", 0)
+    assert not is_listed(lists, FIRST)
+    lists.refresh(prefixes_alone=True)
+    assert is_listed(lists, FIRST)
+    byte = token_of(FIRST)[0]
+    assert Answers.requests == [(f"/carrier-a/prefix/{byte:02x}.list", 200)]
+    others = {number for number in numbers if number != FIRST and lists.listed.token(number) in lists.listed.table}
+    assert others == {number for number in numbers if number != FIRST and token_of(number)[0] == byte}
+    list_numbers(tmp_path, "carrier-a", [], withdrawn=[FIRST], now=now + HOUR, by_prefix=True)
+    lists.refresh()
+    assert not is_listed(lists, FIRST) and all(is_listed(lists, number) for number in others)
+    shutil.copy(tmp_path / "carrier-a" / "prefix" / "00.list", tmp_path / "carrier-a" / "prefix" / f"{byte:02x}.list")
+    lists.refresh()
+    assert f"a list of the prefix '00', expected '{byte:02x}'" in lists.statuses()[0]
+    lists.sources[0].place = f"{address}/nowhere/prefix/"
+    lists.listed.is_read((byte ^ 1) << 32)
+    lists.refresh(prefixes_alone=True)
+    assert "answers 404" in lists.statuses()[0] and lists.listed.read == {byte}
+
+
+def test_a_list_by_prefix_ends_with_its_validity(tmp_path):
+    now = now_ms()
+    list_numbers(tmp_path, "carrier-a", [FIRST], now=now, valid_days=1.0, by_prefix=True)
+    data = (tmp_path / "carrier-a" / "prefix" / f"{token_of(FIRST)[0]:02x}.list").read_bytes()
+    ((group, tokens),) = read_list(data, SHARED, small.TRUSTED).groups()
+    assert (group.expires, tokens) == (now + DAY, token_of(FIRST))
+
+
+def test_the_first_call_of_a_number_waits_for_its_list_by_prefix(tmp_path, address, bundle_folder):
+    list_numbers(tmp_path, "carrier-a", [FIRST], now=now_ms() - HOUR, by_prefix=True)
+    lists = open_lists(write_toml(tmp_path, "carrier-a", **{"carrier-a": f"{address}/carrier-a/prefix/"}))
+    lists.follow()
+    live = live_states.begin(live_states.loaded(bundle_folder, listed=lists.listed), tmp_path / "state")
+
+    async def run():
+        async with asterisk(Agi(live)) as port:
+            return await dialogue(port, head(caller=FIRST))
+
+    commands = [COMMAND.fullmatch(line)[2] for line in asyncio.run(run())]
+    assert (commands[0], "listed" in commands[4].split(",")) == ("label", True)
+    live.close()
