@@ -260,7 +260,7 @@ def test_the_policy_diff_counts_changed_actions_by_slice(
     }
     assert reverse["rules"] == figures["rules"]
     shipped = command_json("study", "policies", "default", "plan-2018", *common)
-    assert (shipped["old"], shipped["new"]) == ("8", "plan-2018.3")
+    assert (shipped["old"], shipped["new"]) == ("9", "plan-2018.4")
     stronger = {(row["from"], row["to"]) for row in shipped["actions"]}
     assert ("label", "block") in stronger and all(ACTIONS.index(old) < ACTIONS.index(new) for old, new in stronger)
     assert shipped["rules"]["authentication_failed"] > 0
