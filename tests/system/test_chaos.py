@@ -1,7 +1,4 @@
-"""Faults around a service, on real processes and disks: every call is answered, and every loss is counted.
-
-pytest tests/system/test_chaos.py -s shows the table.
-"""
+"""Faults around a service, on real processes and disks: every call is answered, and every loss is counted."""
 
 import contextlib
 import itertools
@@ -54,14 +51,13 @@ def judge(tmp_path_factory):
 
 
 class Client:
-    """Sends calls; has the verdicts, the seconds of each answer, and the number of calls without an answer."""
+    """Sends calls; has the verdicts, their moments, and the number of calls without an answer."""
 
     def __init__(self):
-        self.moments, self.took, self.verdicts, self.unanswered = [], [], [], 0
+        self.moments, self.verdicts, self.unanswered = [], [], 0
 
     def send(self, connection, key, call):
         """Sends a call and records its answer."""
-        began = time.monotonic()
         try:
             code, answer = send_request(connection, "POST", schema.SCORE, key, call_to_json(attempt_of(call)))
             assert code == 200, answer
@@ -70,13 +66,6 @@ class Client:
             return
         self.verdicts.append(verdict_from_json(answer))
         self.moments.append(time.monotonic())
-        self.took.append(self.moments[-1] - began)
-
-    def row(self, fault, counts, **more):
-        """Prints a row of the table; `delayed` counts late answers and calls that the service shed."""
-        answered, delayed = len(self.verdicts), counts["late"] + counts["shed"]
-        columns = {"answered": f"{answered} of {answered + self.unanswered}", "delayed": delayed, **more}
-        print(f"\n{fault:28}", *(f"{name} {value}" for name, value in columns.items()), sep="  ", end="")
 
 
 def send_calls(service, key, calls, seconds=None):
@@ -99,7 +88,6 @@ def test_a_killed_service_loses_at_most_the_last_second(folder, keys, judge, tmp
         began = time.monotonic()
         client = send_calls(service, keys["score"], STREAM, seconds=1.6)
         time.sleep(max(0.0, began + 1.6 - time.monotonic()))  # a fast machine is_live all of them within a second
-        counts = service.status(keys["admin"])["counts"]
         service.kill()
         killed = time.monotonic()
     with http_service.ServiceProcess(folder) as again:
@@ -111,16 +99,13 @@ def test_a_killed_service_loses_at_most_the_last_second(folder, keys, judge, tmp
     play(same, [(0, call) for call in STREAM[:restored]])
     assert [verdict.raw for verdict in after.verdicts[:1]] == [same.attempt(attempt_of(STREAM[-20])).raw]
     same.close()
-    client.row("kill -9", counts, lost=len(client.verdicts) - restored)
 
 
 def test_a_stopped_service_loses_no_call(folder, keys):
     with http_service.ServiceProcess(folder) as service:
         client = send_calls(service, keys["score"], STREAM[:200])
-        counts = service.status(keys["admin"])["counts"]
         service.stop()
     assert lines(folder / "state") == len(client.verdicts) == 200
-    client.row("SIGTERM", counts, lost=0)
 
 
 @pytest.fixture
@@ -153,7 +138,6 @@ def test_a_full_disk_loses_no_event(folder, keys, small_disk):
         status = service.status(keys["admin"])
         assert status["state"]["journal_lost"] == 0
         assert {verdict.status for verdict in client.verdicts + later.verdicts} == {"scored"}
-        client.row("disk full", status["counts"], refused=int(status["state"]["journal_faults"]), lost=0)
 
 
 def test_events_that_a_full_disk_refuses_until_the_end_are_counted_and_the_service_fails(folder, keys, small_disk):
@@ -161,7 +145,7 @@ def test_events_that_a_full_disk_refuses_until_the_end_are_counted_and_the_servi
         seen = Path(f"/proc/{service.process.pid}/root{folder}/state")
         client = send_calls(service, keys["score"], STREAM[:200])
         wait_until(lambda: service.status(keys["admin"])["state"]["journal_faults"] > 0)
-        counts, files = service.status(keys["admin"])["counts"], os.open(seen, os.O_RDONLY)
+        files = os.open(seen, os.O_RDONLY)
         assert service.stop() == 1
     written = lines(Path(f"/proc/self/fd/{files}"))
     os.close(files)
@@ -170,7 +154,6 @@ def test_events_that_a_full_disk_refuses_until_the_end_are_counted_and_the_servi
     assert re.search(rf"journal calls: {len(client.verdicts) - written} lines are lost \(ENOSPC\)", log)
     assert re.search(r"state: the disk refused [0-9,]+ events, which are lost; check its space and its rights", log)
     assert "all events are on disk" not in log
-    client.row("disk full at the end", counts, lost=len(client.verdicts) - written)
 
 
 def test_a_state_that_cannot_be_written_is_refused_at_start(small_disk):
@@ -194,7 +177,6 @@ def test_a_hangup_signal_reloads_keys_and_bundle_and_stops_no_call(folder, keys)
         real_bundle.write_bundle(folder / "bundle", valid_until="2100-01-02T00:00:00Z")
         service.process.send_signal(signal.SIGHUP)
         wait_until(lambda: service.status(keys["admin"])["model"]["id"] != before)
-        counts = service.status(keys["admin"])["counts"]
         assert service.stop() == 0
     assert len(client.verdicts) == 100 and {verdict.status for verdict in client.verdicts} == {"scored"}
     logged = [json.loads(line) for line in service.log_text().splitlines()]
@@ -205,7 +187,6 @@ def test_a_hangup_signal_reloads_keys_and_bundle_and_stops_no_call(folder, keys)
     assert len(logged_steps) == len(steps) and all(map(str.startswith, logged_steps, steps))
     assert any(text.startswith("ready: scored") for text in texts)
     assert {line["level"] for line in logged} == {"info", "error"}
-    client.row("SIGHUP", counts, lost=0)
 
 
 @pytest.mark.parametrize("jump", [86_400.0, -86_400.0])
@@ -238,8 +219,6 @@ def test_a_clock_jump_changes_no_state(judge, tmp_path, monkeypatch, jump):
     monkeypatch.setattr("callsieve.serving.live.clock.time.monotonic", lambda: steady() + SETTLED + 1)
     monkeypatch.setattr("callsieve.serving.live.clock.time.time", lambda: wall() + shift + off[0] + SETTLED + 1)
     assert live.attempt(at(jumped[1], last + jump + SETTLED)).status == ("scored" if jump > 0 else "behind")
-    counts = f"answered {len(answered)} of {len(jumped)}  ahead {live.counts['ahead']}"
-    print(f"\nclock {jump:+.0f} s                {counts}", end="")
     live.close()
     plain.close()
 
@@ -264,13 +243,11 @@ def test_a_corrupt_journal_loses_at_most_one_call(folder, keys, judge, spoil):
     with http_service.ServiceProcess(folder) as again:
         restored = again.status(keys["admin"])["state"]
         client = send_calls(again, keys["score"], STREAM[100:150])
-        counts = again.status(keys["admin"])["counts"]
     lost = 100 - restored["restored_events"]
     assert lost == (spoil in ("torn", "flipped"))
     assert restored["restored_damaged"] > 0
     assert len(client.verdicts) == 50
     assert {verdict.status for verdict in client.verdicts} == {"scored"}
-    client.row(f"journal: {spoil}", counts, lost=int(lost))
 
 
 def test_a_corrupt_bundle_is_refused_and_stops_no_call(folder, keys):
@@ -296,7 +273,6 @@ def test_a_corrupt_bundle_is_refused_and_stops_no_call(folder, keys):
     assert {**status["model"], "days_left": 0} == {**first, "days_left": 0}
     assert {(verdict.status, verdict.model) for verdict in client.verdicts} == {("scored", first["id"])}
     assert len(client.verdicts) == 400
-    client.row("bundle spoilt 16 times", status["counts"], lost=0)
 
 
 def bodies():
@@ -312,7 +288,7 @@ def bodies():
 
 
 def test_invalid_bodies_are_refused_and_stop_no_call(folder, keys):
-    codes, hung_up = {}, 0
+    codes = {}
     with http_service.ServiceProcess(folder) as service:
         for body in bodies():
             for path in (schema.SCORE, schema.OBSERVE):
@@ -321,16 +297,14 @@ def test_invalid_bodies_are_refused_and_stop_no_call(folder, keys):
                     codes[code] = codes.get(code, 0) + 1
                     assert isinstance(json.loads(answer), dict)
                 except ConnectionError:
-                    hung_up += 1
                     assert len(body) > schema.MAX_BODY
         client = send_calls(service, keys["score"], STREAM[:50])
-        status = service.status(keys["admin"])
+        service.status(keys["admin"])
         memory = int(Path(f"/proc/{service.process.pid}/status").read_text().partition("VmHWM:")[2].split()[0])
     assert set(codes) <= {200, 400, 413}
     assert codes[400] > 100
     assert {verdict.status for verdict in client.verdicts} == {"scored"}
     assert memory < 300_000  # kB
-    client.row("odd bodies", status["counts"], turned_away=codes[400] + codes.get(413, 0), hung_up=hung_up, lost=0)
 
 
 def test_a_burst_above_capacity_is_shed_and_counted(folder, keys):
@@ -340,16 +314,14 @@ def test_a_burst_above_capacity_is_shed_and_counted(folder, keys):
     with http_service.ServiceProcess(folder, "--deadline", 20) as service, contextlib.ExitStack() as stack:
         send_calls(service, keys["score"], STREAM[400:410])
         before = deadlines(service.status(keys["admin"]))
-        waits, client = [], Client()
+        client = Client()
         sockets = [stack.enter_context(socket.create_connection(("127.0.0.1", service.port))) for _ in bodies]
         for _ in range(4):
-            began = time.monotonic()
             for connection, body in zip(sockets, bodies, strict=True):
                 connection.sendall(f"{head}{len(body)}\r\n\r\n".encode() + body)
             for connection in sockets:
                 connection.settimeout(20)
                 head_of, body_of = whole_answer(connection)
-                waits.append(time.monotonic() - began)
                 assert head_of.startswith(b"HTTP/1.1 200")
                 client.verdicts.append(verdict_from_json(body_of))
         status = service.status(keys["admin"])
@@ -359,7 +331,6 @@ def test_a_burst_above_capacity_is_shed_and_counted(folder, keys):
     assert len(shed) == deadlines(status) - before >= counts["shed"] > 0
     assert {verdict.action for verdict in shed} == {"pass"}
     assert counts["attempts"] == 1610
-    client.row("400 calls at once", counts, longest_ms=round(1000 * max(waits)), unseen_until_they_end=len(shed))
 
 
 def deadlines(status):
@@ -398,11 +369,9 @@ def test_hung_explanations_stop_no_call(folder, keys, judge, tmp_path, monkeypat
         assert service.post(schema.RELOAD, b"", keys["admin"])[0] == 200
         gate.set()
         wait_until(lambda: service.get(path, keys["explain"])[0] == 200)
-        counts = dict(live.counts)
     assert codes == [503] * 6
     assert {verdict.status for verdict in client.verdicts} == {"scored"}
     assert len(client.verdicts) == 199
-    client.row("6 explanations hang", counts, lost=0)
 
 
 @pytest.mark.source("L37", by="serving/http/connections.py")
@@ -427,12 +396,10 @@ def test_idle_connections_and_half_heads_stop_no_call_and_no_health_check(folder
             wait_until(lambda: all(is_closed(unused) for unused in idle + halves), HEAD_SECONDS + 20)
             assert time.monotonic() < began + HEAD_SECONDS + 5
             assert not is_closed(busy.sock)  # idle for as long, but it has sent a request
-            counts = service.status(keys["admin"])["counts"]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert service.log_text().count("more connections than fit") == 1
     assert client.unanswered == other.unanswered == 0 and len(client.verdicts) == len(other.verdicts) == 50
-    client.row("3,100 idle connections", counts, lost=0)
 
 
 def is_closed(connection):
@@ -469,7 +436,6 @@ def test_a_lack_of_file_descriptors_stops_no_call(folder, keys):
     assert len(faults) == status["counts"]["faults"] < 50
     assert lines(folder / "state") == 101 - len(faults)
     assert len(service.log_text()) < 100_000
-    client.row("no file descriptors", status["counts"], unread=len(faults), lost=len(faults))
 
 
 def is_live(service):

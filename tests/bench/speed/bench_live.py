@@ -7,7 +7,7 @@ Calls of seven days are scored and observed, so that none has left the widest wi
 the next calls are timed, one at a time: `vector` when the call rings, `observe` for its record. Garbage collection
 stays on. Run by hand, on a machine without other load.
 
-Prints the total memory. Then --even numbers make --calls-each calls to random others: prints
+Prints the memory of a number. Then --even numbers make --calls-each calls to random others: prints
 the bytes of a number with its calls and its block, trunk and device, in use and resident, and those of a further call.
 For the memory of a million numbers: --even 1000000 --calls-each 1 4.
 """
@@ -15,7 +15,6 @@ For the memory of a million numbers: --even 1000000 --calls-each 1 4.
 from __future__ import annotations
 
 import gc
-import sys
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -23,7 +22,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from callsieve.features.catalogue import FEATURES
 from callsieve.features.codegen.memory_layout import used_sizes
 from callsieve.features.intake.keyed_table import keyed_calls
 from callsieve.features.online.history import History
@@ -49,7 +47,7 @@ TABLES = {
     "token_heads": ("uses", 1),
     "next_token": ("uses", 1),
 }
-PERCENTILES = {"p50_us": 50, "p90_us": 90, "p99_us": 99, "p999_us": 99.9, "max_us": 100}
+PERCENTILES = {"p50_us": 50, "p99_us": 99}
 
 
 def main() -> None:
@@ -63,37 +61,26 @@ def main() -> None:
     calls = draw_calls(options.calls + options.measured, options.seed, options.numbers, DAYS)
     room = {"calls": options.calls + options.measured, "numbers": 2 * options.numbers}
     history = History(**room)
-    filled = fill(history, calls.slice(0, options.calls), scored=True)
+    used = fill(history, calls.slice(0, options.calls), scored=True)
     timed = list(keyed_calls(calls.slice(options.calls)))
-    figures = {"seed": options.seed, "features": len(FEATURES), "python": sys.version.split()[0], **filled}
     gc.freeze()  # as the service does after its start
-    figures |= costs(history, timed)
-    figures["even"] = memory_by_calls(options.even, options.calls_each, options.seed)
-    show(figures, as_json=options.json)
+    figures = costs(history, timed) | {"even": memory_by_calls(options.even, options.calls_each, options.seed)}
+    show(figures | {"bytes_per_number": used}, as_json=options.json)
 
 
-def fill(history: History, calls: Any, *, scored: bool) -> dict[str, float]:
-    """Observes `calls`; returns calls per second, and the memory of each number and call in the history."""
+def fill(history: History, calls: Any, *, scored: bool) -> float:
+    """Observes `calls`; returns the bytes of memory of each number in the history."""
     next(keyed_calls(calls))  # loads the code that reads a row before the memory is measured
     gc.collect()
-    before, began = memory("VmRSS"), time.perf_counter()
+    before = memory("VmRSS")
     for i, call in enumerate(keyed_calls(calls)):
         if scored:
             history.vector(call)
         elif i % AT_ONCE == 0:
             history.advance(call.start)  # otherwise all events would wait until the end
         history.observe(call)
-    seconds = time.perf_counter() - began
     gc.collect()
-    used = memory("VmRSS") - before
-    return {
-        "numbers": history.numbers,
-        "calls": history.calls,
-        "fill_calls_per_second": calls.num_rows / seconds,
-        "memory_mib": used,
-        "bytes_per_number": used * 2**20 / history.numbers,
-        "bytes_per_call": used * 2**20 / history.calls,
-    }
+    return (memory("VmRSS") - before) * 2**20 / history.numbers
 
 
 def bytes_of_arrays(history: History) -> dict[str, int]:
@@ -113,7 +100,7 @@ def memory_by_calls(numbers: int, calls_each: Iterable[int], seed: int) -> dict[
     before = (0, 0.0)
     for calls in calls_each:
         history = History(calls=numbers * calls, numbers=numbers)
-        resident = fill(history, even_calls(numbers, calls, seed), scored=False)["bytes_per_number"]
+        resident = fill(history, even_calls(numbers, calls, seed), scored=False)
         used = sum(bytes_of_arrays(history).values()) / numbers
         figures[f"{calls} calls"] = {"bytes": used, "resident_bytes": resident}
         figures[f"{calls} calls"]["bytes_of_a_further_call"] = (used - before[1]) / (calls - before[0])
@@ -136,7 +123,7 @@ def even_calls(numbers: int, calls_each: int, seed: int) -> Any:
 
 
 def costs(history: History, calls: Iterable[KeyedCall]) -> dict[str, dict[str, float]]:
-    """Returns the microseconds of wall clock of `vector`, of `observe`, and of both for one call."""
+    """Returns the microseconds of wall clock of `vector` and of `observe` for one call."""
     clock, spent = time.perf_counter_ns, []
     for call in calls:
         began = clock()
@@ -145,13 +132,11 @@ def costs(history: History, calls: Iterable[KeyedCall]) -> dict[str, dict[str, f
         history.observe(call)
         spent.append((between - began, clock() - between))
     vector, observe = np.array(spent, dtype=float).T / 1000
-    columns = {"vector": vector, "observe": observe, "both": vector + observe}
-    return {name: summary(column) for name, column in columns.items()}
+    return {"vector": summary(vector), "observe": summary(observe)}
 
 
 def summary(column: np.ndarray) -> dict[str, float]:
-    percentiles = {name: float(np.percentile(column, q)) for name, q in PERCENTILES.items()}
-    return percentiles | {"mean_us": float(column.mean())}
+    return {name: float(np.percentile(column, q)) for name, q in PERCENTILES.items()}
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ python -m tests.bench.speed.bench_score [--calls 5000000] [--subscribers 45000] 
 A simulated world is written as CSV, and the shipped model scores it. The command runs in a process of its own; it
 writes verdicts, with the reasons of the calls that the model labels. Calls that are `filling` are read and have
 features, but the model does not score them. Processor time includes the start of the program. Before and after it,
-LightGBM predicts the same kind of rows on one thread. The times of the steps are of the command's progress. Other work
-on shared cores makes all of these slower, so look at the ratio. Run by hand; no test looks at a clock.
+LightGBM predicts the same kind of rows on one thread. Other work on shared cores makes both slower, so look at the
+ratio. Run by hand; no test looks at a clock.
 """
 
 from __future__ import annotations
@@ -40,22 +40,13 @@ SCORE = """
 import json, resource, sys, time
 from pathlib import Path
 from callsieve.serving.batch.call_files import CallFile
-from callsieve.serving.batch.file_scoring import score_file
-from callsieve.serving.batch.file_scoring import ScoreInputs
+from callsieve.serving.batch.file_scoring import ScoreInputs, score_file
 
-folder, threads, last = Path(sys.argv[1]), int(sys.argv[2]), [time.process_time()]
-steps = {"start": last[0]}
-
-def note(what, _part):
-    now, name = time.process_time(), what.split(",")[0]
-    steps[name] = steps.get(name, 0.0) + now - last[0]
-    last[0] = now
-
+folder, threads = Path(sys.argv[1]), int(sys.argv[2])
 calls = CallFile(path=folder / "calls.csv", layout="callsieve", key=folder / "number.key")
 inputs = ScoreInputs(calls=calls, bundle=folder / "bundle", out=folder / "verdicts.parquet")
-result = score_file(inputs, threads=threads, progress=note)
-note("end", 1.0)
-print(json.dumps({"calls": result["calls"], "filling": result["filling"], "steps": steps, "cpu": time.process_time(),
+result = score_file(inputs, threads=threads, progress=lambda _what, _part: None)
+print(json.dumps({"calls": result["calls"], "filling": result["filling"], "cpu": time.process_time(),
                   "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 """
 
@@ -85,18 +76,13 @@ def measured(folder: Path, options: Any) -> dict[str, Any]:
     """Returns the figures of one run."""
     rows = write_inputs(folder, options)
     before = predicted(folder, rows)
-    began = time.perf_counter()
     figures = figures_of("-c", SCORE, folder, options.threads)
-    wall = time.perf_counter() - began
     row = (before + predicted(folder, rows)) / 2
     call = 1e6 * figures["cpu"] / figures["calls"]
     # Records that were not scored, such as invalid ones, have a row, too.
     assert pq.read_metadata(folder / "verdicts.parquet").num_rows >= figures["calls"]
-    steps = {f"us_{name}": 1e6 * seconds / figures["calls"] for name, seconds in figures["steps"].items()}
-    return {
-        "calls": figures["calls"], "filling": figures["filling"], "wall_seconds": wall, "peak_mib": figures["mib"],
-        "call_us": call, "lightgbm_row_us": row, "call_in_rows": call / row, **steps,
-    }  # fmt: skip
+    facts = {"calls": figures["calls"], "filling": figures["filling"], "peak_mib": figures["mib"]}
+    return facts | {"call_us": call, "lightgbm_row_us": row, "call_in_rows": call / row}
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import Policy
 from callsieve.training.tracking.onnx_export import as_onnx
-from tests.bench.harness import memory, parser_of, show
+from tests.bench.harness import parser_of, show
 from tests.support import real_bundle
 
 from .bench_live import summary
@@ -92,11 +92,9 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     intake = Intake(real_bundle.NUMBER_KEY, cached=limits.numbers)  # as the service does
     live = Live(judge, intake, folder / "state", deadline=60, limits=limits)
     calls = draw_calls(drawn_in_all, options.numbers, options.seed)
-    began = time.perf_counter()
     for _, call in zip(range(options.calls), calls, strict=False):
         live.memory.history.vector(keyed := intake(call))
         live.memory.history.observe(keyed)
-    filled = time.perf_counter() - began
     shorten_pauses()  # as the service does
     rows: list[array[float]] = []
     ringing = [Call(call.start, call.caller, call.callee, trunk=call.trunk) for call in calls]
@@ -111,12 +109,8 @@ def costs(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     figures["the model alone"] = timed(scorer.bundle.model.predict_one, inputs)
     figures["lightgbm.Booster.predict"] = timed(lambda row: booster.predict(row, num_threads=1), arrays)
     figures["ONNX Runtime, one row"] = timed(onnx(folder, scorer.bundle), arrays)
-    history = live.memory.history
-    content = {"numbers": history.numbers, "calls": history.calls, "resident_mb": memory("VmRSS")}
-    content |= {"taken_in_per_second": options.calls / filled}
-    content |= {name: live.counts[name] for name in ("late", "faults")}
     live.close()
-    return {"trees": booster.num_trees(), "memory": content, "cost_us": figures}
+    return {"trees": booster.num_trees(), "cost_us": figures, "late": live.counts["late"]}
 
 
 def recent_row(live: Live) -> array[float]:

@@ -58,16 +58,14 @@ def installed(folder):
 
 
 def start(command, variables, code):
-    """Returns CPU milliseconds, wall milliseconds and megabytes of a process that runs some code."""
-    began = time.perf_counter()
+    """Returns CPU milliseconds and megabytes of a process that runs some code."""
     with subprocess.Popen([*command, code + PEAK], env=variables, stdout=subprocess.PIPE, text=True) as process:
         peak = process.stdout.read()
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - began
     if process.returncode:
         raise SystemExit(f"bench_start: a process failed that ran {code!r}")
-    return 1000 * (used.ru_utime + used.ru_stime), 1000 * seconds, int(peak) / 1024
+    return 1000 * (used.ru_utime + used.ru_stime), int(peak) / 1024
 
 
 def load():
@@ -124,8 +122,8 @@ def main():
         runs = [{name: start(*python, code) for name, code in STARTS.items()} for _ in range(arguments.repeats)]
     report, empty = {}, None
     for name in STARTS:
-        cpu, wall, mb = zip(*(run[name] for run in runs), strict=True)
-        figures = {"cpu_ms": min(cpu), "wall_ms": min(wall), "mb": max(mb)}
+        cpu, mb = zip(*(run[name] for run in runs), strict=True)
+        figures = {"cpu_ms": min(cpu), "mb": max(mb)}
         empty = empty or figures
         report[name] = figures | {f"times_empty_{key}": figures[key] / empty[key] for key in figures}
     report["reload"] = reload_figures(arguments.reloads)

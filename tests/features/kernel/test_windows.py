@@ -21,7 +21,6 @@ from tests.support import oracle
 from tests.support.calls.strategies import (
     DAY,
     EXAMPLE_CALL,
-    NUMBERS,
     as_keyed_call,
     as_keyed_table,
     busy_calls,
@@ -348,19 +347,6 @@ def test_a_choice_of_features_equals_those_columns(calls, names, rng):
     assert_equal(online(calls, features=names)[first], expected)
 
 
-@given(histories(), st.data())
-@settings(max_examples=60)
-def test_later_records_do_not_change_a_vector(calls, data):
-    i = data.draw(st.sampled_from(first_records(calls)))
-    at = calls[i]["start"]
-    earlier = [c for c in calls if oracle.attempt_known(c) < at]
-    for j, call in enumerate(earlier):
-        if oracle.is_over(call) and oracle.outcome_known(call) >= at:
-            earlier[j] = call | {"ring": None, "talk": None, "recorded": None}
-    without_later = vectors(as_keyed_table([*earlier, calls[i]]), threads=1)[-1]
-    assert_equal(vectors(as_keyed_table(calls), threads=1)[i], without_later)
-
-
 @pytest.mark.system
 @given(histories(), st.randoms(use_true_random=False))
 @settings(max_examples=60)
@@ -443,14 +429,6 @@ def test_a_call_that_is_observed_again_after_days_counts_once(days, compiled):
     check_by_oracle(history.vector(as_keyed_call(later[1])), [attempt, ended, later[0]], later[1], BEYOND)
 
 
-@given(histories(), st.permutations(NUMBERS))
-@settings(max_examples=30)
-def test_renaming_all_numbers_changes_nothing(calls, names):
-    rename = dict(zip(NUMBERS, names, strict=True))
-    renamed = [c | {"caller": rename[c["caller"]], "callee": rename[c["callee"]]} for c in calls]
-    assert_equal(vectors(as_keyed_table(calls), threads=1), vectors(as_keyed_table(renamed), threads=1))
-
-
 @pytest.mark.parametrize("first", [{}, {"ring": None, "talk": None, "outcome": "unknown", "recorded": None}])
 @given(histories())
 @settings(max_examples=30)
@@ -464,16 +442,6 @@ def test_a_call_observed_twice_or_at_its_start_and_at_its_end_is_one_call(first,
             for record in records:
                 history.observe(as_keyed_call(record))
     assert twice.calls == once.calls
-
-
-def test_an_empty_history_gives_only_features_of_the_call_itself():
-    row = dict(zip(NAMES, History(**SMALL).vector(as_keyed_call(EXAMPLE_CALL)), strict=True))
-    assert row["out_calls_count_7d"] == 0
-    assert math.isnan(row["out_answered_share_7d"])
-    assert math.isnan(row["number_age"])
-    assert row["block_calls_count_7d"] == 0
-    assert math.isnan(row["trunk_calls_count_7d"])  # the call has no trunk
-    assert row["call_hour"] == EXAMPLE_CALL["hour"]
 
 
 @pytest.mark.system

@@ -34,7 +34,6 @@ from callsieve.serving.rules.rules import (
     ACTION_RULES,
     BEHAVIOUR,
     CLASSES_ZH,
-    GUARD,
     NETWORK,
     ON_LISTS,
     PREDICTED,
@@ -257,15 +256,6 @@ def test_the_final_action_is_the_stronger_one_unless_a_guard_limits_it(policy, a
         limits = {BEHAVIOUR: known, PREDICTED: known}
         of_rules = [min(strength(policy.of_rule(name)), limits.get(RULE_BY_NAME[name].kind, 3)) for name in matches]
         assert strength(done) == min(max([min(strength(action), most, known), *of_rules]), least)
-
-
-@given(policies, banded, names)
-def test_another_rule_never_weakens_the_action_unless_it_is_a_guard(policy, action, matches):
-    acting = {name for name in matches if RULE_BY_NAME[name].kind != GUARD}
-    for name in acting:
-        assert strength(final_action(policy, action, matches)) >= strength(
-            final_action(policy, action, matches - {name})
-        )
 
 
 @given(policies, st.lists(st.tuples(st.sampled_from(range(len(ACTIONS))), names), min_size=1, max_size=6))
