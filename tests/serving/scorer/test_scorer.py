@@ -5,7 +5,6 @@ import dataclasses
 import json
 import math
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import numpy as np
@@ -200,14 +199,6 @@ def test_content_equals_the_content_model(matrix, verdicts):
     assert {verdict.content for verdict in verdicts} > {None}
 
 
-def test_explain_row_equals_explain(scorer, calls, matrix):
-    for verdict, call, row in zip(replayed(scorer, calls, explain=True), calls, matrix, strict=True):
-        # A row does not contain whether a number calls itself.
-        rules = tuple(fact for fact in verdict.rules if fact.rule != "own_number")
-        expected = dataclasses.replace(verdict, case="", rules=rules)
-        assert repr(expected) == repr(scorer.explain_row(row.tolist(), call.start))
-
-
 def test_protected_callers_pass_at_any_score_and_block_needs_the_certificate_of_the_class(calls, verdicts):
     classes = [NUMBER_CLASSES[call.caller_class] for call in calls]
     protected = [v for v, kind in zip(verdicts, classes, strict=True) if kind in ("emergency", "public_service")]
@@ -285,15 +276,6 @@ def test_a_message_names_every_condition_and_none_hides_stale(holding):
     assert (status == "stale") == conditions["stale"]
 
 
-def test_stale_is_not_hidden_by_filling(bundle_folder, calls):
-    policy = dataclasses.replace(STRICT_POLICY, history_days=7)
-    scorer = Scorer.load(bundle_folder, trusted=small.TRUSTED, policy=policy)
-    late = dataclasses.replace(calls[0], start=1_775_001_600_001)
-    verdict = scorer.score(History(), late)
-    assert (verdict.status, verdict.band) == ("stale", "") and math.isnan(verdict.score)
-    assert verdict.message == f"{MESSAGES['stale']}; {MESSAGES['filling']}"
-
-
 def test_a_class_of_number_without_a_threshold_has_a_status_of_its_own(quiet, calls):
     again = replayed(quiet, calls)
     strata = [stratum_of(history_row) for history_row in rows_before(calls)]
@@ -366,18 +348,6 @@ def assert_unscored(scorer, verdict, status, why=""):
     assert verdict.model == scorer.bundle.model_id
 
 
-def test_a_table_passes_rows_with_infinite_values(scorer, matrix):
-    rows = matrix.copy()
-    rows[3, 0] = math.inf
-    rows[5, -1] = -math.inf
-    scores, sound = scorer.score_table(rows), scorer.score_table(matrix)
-    others = np.delete(np.arange(len(rows)), [3, 5])
-    assert np.isnan(scores.raw[[3, 5]]).all()
-    assert np.isnan(scores.score[[3, 5]]).all()
-    assert scores.action[[3, 5]].tolist() == [0, 0]
-    assert bits(scores.raw[others]) == bits(sound.raw[others])
-
-
 @pytest.mark.parametrize("odd", [-7.0, float(len(NUMBER_CLASSES)), 1e300, math.nan])
 def test_an_unknown_number_class_has_no_certificate(scorer, matrix, odd):
     rows = matrix.copy()
@@ -387,12 +357,6 @@ def test_an_unknown_number_class_has_no_certificate(scorer, matrix, odd):
     assert scores.action.max() == ACTIONS.index("label")
     for row, action in zip(rows[:40], scores.action, strict=False):
         assert scorer.explain_row(row.tolist()).action == ACTIONS[action]
-
-
-def test_an_empty_table_has_no_scores(scorer):
-    scores = scorer.score_table(np.empty((0, len(NAMES))))
-    assert (len(scores.raw), len(scores.score), len(scores.action)) == (0, 0, 0)
-    assert scorer.content_classes(np.empty((0, len(NAMES))), COMPLETE) == []
 
 
 @pytest.mark.parametrize("shape", [(4, len(NAMES) - 1), (4, len(NAMES) + 1), (len(NAMES),), (1, 2, len(NAMES))])
@@ -450,12 +414,6 @@ def test_scores_do_not_depend_on_the_number_of_threads(scorer):
     assert bits(single.raw) == bits(double.raw)
     assert bits(single.score) == bits(double.score)
     assert single.action.tolist() == double.action.tolist()
-
-
-def test_one_scorer_serves_several_threads(scorer, calls, verdicts):
-    with ThreadPoolExecutor(2) as pool:
-        both = list(pool.map(lambda _: replayed(scorer, calls), range(2)))
-    assert [repr(replay) for replay in both] == [repr(verdicts)] * 2
 
 
 @settings(max_examples=40)
