@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypedDict
 
+import lightgbm as lgb
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -26,9 +27,8 @@ from callsieve.training.evidence.funnel import Covered, TooFew, joined_funnel, t
 
 from .bands import FEWEST_CERTIFIED_ON, ChosenBands, FeedFigures, caution_of, choose_bands
 from .calibration import Calibrations, calibrate_models
-from .fit import FitRows
+from .fit import FitRows, cv_folds, lightgbm_parameters, without_stopping
 from .flagged import FlagFigures
-from .look_alikes import without_look_alikes
 from .matrix import Matrix, feature_columns, fingerprint, rows_of
 from .models import Fitted, fit_all
 from .pool import FolderFacts, Gathered, LastFolder, Pool, gather
@@ -358,3 +358,26 @@ def _iso(milliseconds: int) -> str:
 
 def _utc(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+TREES = 100
+
+
+def without_look_alikes(matrix: Matrix, columns: list[int], probability: float, *, seed: int, threads: int) -> Matrix:
+    """Returns the matrix with no weight on rows that are assumed innocent and resemble reported nuisance callers.
+
+    Some nuisance numbers are never reported. Learnt as innocent, they hide how such numbers begin. So a light model of
+    the other groups scores each row, and a row above `probability` teaches neither kind: Liu et al., Building Text
+    Classifiers Using Positive and Unlabeled Examples (ICDM 2003), take such rows out in the same way.
+    """
+    if not matrix.assumed.any():
+        return matrix
+    fold, X, score = cv_folds(matrix.group, matrix.y, seed), matrix.X[:, columns], np.zeros(len(matrix.y))
+    settings = without_stopping(lightgbm_parameters(len(score), classes=1, seed=seed, threads=threads, parameters=None))
+    data = lgb.Dataset(X, matrix.y, weight=matrix.weight, params=settings, free_raw_data=False).construct()
+    for held_out in range(int(fold.max()) + 1 if fold.any() else 0):
+        inside = fold != held_out
+        model = lgb.train(settings, data.subset(np.flatnonzero(inside)), num_boost_round=TREES)
+        rows = np.flatnonzero(~inside & matrix.assumed)
+        score[rows] = model.predict(X[rows], num_threads=threads)
+    return replace(matrix, weight=np.where(matrix.assumed & (score > probability), 0.0, matrix.weight))

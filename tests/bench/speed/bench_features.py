@@ -95,7 +95,7 @@ def compared(options: argparse.Namespace) -> dict[str, Figures]:
         for run, (engine, _) in RUNS.items():
             some = calls if engine in OURS else calls.slice(0, options.first)
             seconds = checked(run, write(some, Path(folder)), options.repeats)
-            rows[run] = {name.replace("seconds", "second"): some.num_rows / each for name, each in seconds.items()}
+            rows[run] = {name.replace("seconds", "second"): some.num_rows / spent for name, spent in seconds.items()}
         words = ["-m", "tests.bench.speed.bench_features", "--touched", "--file", write(calls, Path(folder)), "--run"]
         rows |= {f"{run}, from a file": figures_of(*words, run) for run in ("ours 2", "ours, 21 of them 2")}
     return rows

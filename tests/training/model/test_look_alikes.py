@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from callsieve.training.model.look_alikes import without_look_alikes
 from callsieve.training.model.matrix import Matrix
+from callsieve.training.model.train import without_look_alikes
 
 ROWS, PER_CALLER = 12_000, 200
 
