@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from callsieve.features.intake.text_columns import factorize
-from callsieve.serving.bundle.signing import generate_signing_key
 from callsieve.training.judging.compare import compare_flags
 from callsieve.training.oversight.audit import promote as promoting
 from callsieve.training.oversight.audit.promote import _run_of_version, candidate, promote, rollback
@@ -399,13 +398,3 @@ def test_an_invalid_gates_file_is_refused_in_one_line(old, new, message):
     assert text.count(old) >= 1
     with refused(rf"^mine\.toml: .*{message}"):
         parse_gates(text.replace(old, new, 1).encode(), "mine.toml")
-
-
-def test_the_shipped_gates_name_no_approvers():
-    assert shipped_gates().approvers == {} and shipped_gates().approvals_needed == 2
-
-
-def test_an_approver_key_is_never_overwritten(tmp_path):
-    generate_signing_key(tmp_path / "a.key", tmp_path / "a.pub")
-    with pytest.raises(FileExistsError):
-        generate_signing_key(tmp_path / "a.key", tmp_path / "b.pub")

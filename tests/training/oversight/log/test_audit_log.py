@@ -8,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from callsieve.serving.bundle.signing import read_public_key
 from callsieve.training.oversight.audit.anchors import Anchors
 from callsieve.training.oversight.audit.verify import verify
 from callsieve.training.oversight.log import audit_log
@@ -16,7 +15,6 @@ from callsieve.training.oversight.log.audit_log import (
     HEAD,
     LOG,
     PAYLOADS,
-    PUBLIC_KEY,
     append,
     erase,
     note,
@@ -114,21 +112,6 @@ def test_entries_cut_from_the_end_are_named(log):
         append(log, "access", {}, small.KEY)
 
 
-def test_a_copy_of_the_head_shows_a_log_cut_with_its_head(log, tmp_path):
-    copy = tmp_path / "copy.json"
-    shutil.copy(log / HEAD, copy)
-    shorter = write(tmp_path / "shorter", 1)
-    write_lines(log, lines(log)[:-1])
-    (log / HEAD).write_bytes(encode(json.loads(lines(log)[-1])["head"]))
-    payload_path(log, ENTRIES - 1).unlink()
-    assert verify(log).faults == ()  # no file of the folder shows the cut
-    assert messages(log, heads=[copy]) == {f"entry {ENTRIES - 1}": "missing: the log was cut short"}
-    # The copy also shows that a log was rewritten with the same key.
-    for i in range(ENTRIES):
-        append(shorter, "access", {"what": f"another {i}"}, small.KEY)
-    assert "the log was rewritten" in messages(shorter, heads=[copy])["copy.json"]
-
-
 def test_a_missing_head_is_named(log):
     (log / HEAD).unlink()
     assert places(log) == [HEAD]
@@ -136,18 +119,6 @@ def test_a_missing_head_is_named(log):
     assert messages(log)[HEAD].startswith("not a signed head")
     (log / HEAD).write_bytes(b"head")
     assert "expected JSON, " in messages(log)[HEAD]
-
-
-def test_an_entry_of_another_key_is_named(log, tmp_path):
-    other = write(tmp_path / "other", key=small.OTHER_KEY)
-    old, of_other_key = lines(log), lines(other)
-    write_lines(log, [*old[:4], of_other_key[4], *old[5:]])
-    assert "not trusted" in messages(log)["entry 4"]
-    # A whole log of another key, with its own log.pub, has no fault unless `trust` names the key.
-    assert verify(other).faults == ()
-    assert places(other, trust=log / PUBLIC_KEY)[:ENTRIES] == [f"entry {i}" for i in range(ENTRIES)]
-    with pytest.raises(ValueError, match=r"the log is signed by key [0-9a-f]{16}, got"):
-        append(log, "access", {}, small.OTHER_KEY)
 
 
 def test_erasure_keeps_the_chain(log):
@@ -275,10 +246,6 @@ def test_a_note_of_a_policy_has_its_text(log, tmp_path):
     entry = note(log, "policy", "block from band certified", "decision of the board", policy, small.KEY)
     assert next(payloads(log, "policy"))[1]["text"] == 'version = "2"\n'
     assert verify(log).faults == () and entry == ENTRIES
-
-
-def test_the_public_key_lies_beside_the_log(log):
-    assert read_public_key(log / PUBLIC_KEY).public_bytes_raw() == small.KEY.public_key().public_bytes_raw()
 
 
 def test_an_erased_payload_is_skipped_and_its_entry_has_a_proof(log):
