@@ -1,19 +1,11 @@
-"""Bounds on connections: no client without a key can keep the service from answering others.
+"""Connections of the service: uvicorn's, which hand whole requests about a call on without ASGI.
 
-httptools parses requests, at a third of the cost of h11, but puts no bound on a head or on requests sent ahead of their
-turn. So a connection feeds it small pieces, and stops when a head is too long or a request has to wait. This does not
-need a proxy in front of the service.
-
-A connection whose request head does not arrive within HEAD_SECONDS is closed. If there are too many connections, a new
-one replaces the oldest idle connection, and first those that never sent a request. `call_requests.py` limits the
-requests in work. TLS is the work of a proxy.
+A proxy in front of the service bounds heads and connections (`haproxy.cfg`); `call_requests.py` bounds the requests in
+work, and `endpoint.py` their bodies. TLS is the work of the proxy, too.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import resource
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -27,43 +19,13 @@ except ImportError as error:
 from .call_requests import CallRequest, Limited
 from .endpoint import CallEndpoint, CallHead
 
-HEAD_SECONDS = 10.0  # for a request's first line and headers to arrive
-MAX_CONNECTIONS = 1024
-MAX_HEAD = 16_384  # bytes of a request's first line and headers
-_PIECE = 4096  # bytes that are parsed at once; a request that waits takes a hundred times the memory of its bytes
-_MOST_AHEAD = 1 << 20  # bytes that a client may send ahead of the answers; more closes the connection
-_LOG = logging.getLogger("uvicorn.error")  # `server.py` lets each of its warnings pass once a minute
 _HEAD_END = b"\r\n\r\n"
 _HEADS = 16  # heads that a connection remembers; those of a client differ by the length of the body
-_FILES = 4 * MAX_CONNECTIONS  # open files that the process asks for; connections take at most half
-
-
-class Connections:
-    """Idle connections of a server, the longest idle first.
-
-    Attributes:
-        most: the number of connections above which a new connection replaces an idle one.
-        unused: idle connections that never sent a request head. `used`: those between two requests.
-    """
-
-    def __init__(self, most: int = MAX_CONNECTIONS) -> None:
-        self.most = most
-        self.unused: dict[Connection, None] = {}
-        self.used: dict[Connection, None] = {}
-
-    def make_room(self, connections: int) -> None:
-        """Closes the oldest idle connection, if there is one and there are too many connections."""
-        if connections <= self.most:
-            return
-        _LOG.warning("more connections than fit: each new one replaces the longest idle one")
-        for idle in (self.unused, self.used):
-            if idle:
-                next(iter(idle)).abandon()
-                return
+_LONGEST = 4096  # bytes of a request that needs no ASGI, and that a connection remembers the head of
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection, with bounds on the time and size of a head, and on requests ahead of their turn.
+    """uvicorn's connection.
 
     A request to one of `endpoints` that arrives whole becomes a `CallRequest`; its head is not parsed if it came before
     on this connection, byte for byte. The scope of all others has `arrived`: the `time.monotonic()` at which the last
@@ -73,63 +35,36 @@ class Connection(HttpToolsProtocol):
     def __init__(
         self,
         *arguments: Any,
-        idle: Connections,
         limited: Limited,
         endpoints: Mapping[bytes, CallEndpoint],
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
-        self._idle, self._limited, self._endpoints = idle, limited, endpoints
+        self._limited, self._endpoints = limited, endpoints
         self._endpoint: CallEndpoint | None = None  # of the request that is parsed now, while it may be a whole one
         self._body = b""  # of that request
-        self._head_timer: asyncio.TimerHandle | None = None
         self._heads: dict[bytes, tuple[CallHead, int]] = {}  # heads with the length of their bodies, by their bytes
         self._is_between = True  # whether all requests so far were read to their end
-        self._head = -1  # bytes so far of a head that is not complete; -1 outside a head
-        self._read_at = 0.0
-        self._rest = b""  # bytes that are not parsed yet, because a request waits
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Starts the time limit of the first head."""
-        super().connection_made(transport)
-        self._idle.make_room(len(self.connections))
-        self._idle.unused[self] = None
-        self._limit_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Forgets the connection."""
-        self._leave_idle()
-        self._unset_keepalive_if_required()
-        self._rest = b""
-        super().connection_lost(exc)
+        self._is_short, self._read_at = True, 0.0
 
     def data_received(self, data: bytes) -> None:
-        """Parses data. Starts the time limit of a head with its first byte, and ends it when the head is complete."""
+        """Parses data, unless it is a whole request with a head that came before."""
         self._read_at = time.monotonic()
+        self._unset_keepalive_if_required()
         if self._starts_known(data):
-            self._leave_idle()
             return
-        if len(data) <= _PIECE and not self._rest:
-            was_between, before = self._is_between, self.cycle
-            self._parse(data)
-            if was_between and self.cycle is not before:
-                self._remember(data)
-        else:
-            self._rest += data
-            self._parse_rest()
-        if self.cycle is None or self.cycle.response_complete:
-            self._limit_head()
-        else:
-            self._leave_idle()
+        was_between, before, self._is_short = self._is_between, self.cycle, len(data) <= _LONGEST
+        self._parse(data)
+        if was_between and self.cycle is not before:
+            self._remember(data)
 
     def on_message_begin(self) -> None:
         """Begins a head."""
         super().on_message_begin()
-        self._head, self._is_between = 0, False
+        self._is_between = False
 
     def on_headers_complete(self) -> None:
         """Ends a head and starts its request, unless `_parse_without_upgrade` will parse the head again."""
-        self._head = -1
         if self.parser.should_upgrade():
             return
         if (endpoint := self._endpoints.get(self.url)) is not None and self._is_plain():
@@ -157,31 +92,8 @@ class Connection(HttpToolsProtocol):
         self._endpoint = None
         self._start(head, self._body)
 
-    def on_response_complete(self) -> None:
-        """Makes the connection idle, unless the next request has arrived already."""
-        if self.timeout_keep_alive_task is None or self.pipeline or self.transport.is_closing():
-            super().on_response_complete()
-        else:  # the timer of an earlier answer still runs
-            self.server_state.total_requests += 1
-            self.flow.resume_reading()
-        if self._rest:
-            self.loop.call_soon(self._parse_rest)
-        elif self.cycle.response_complete and not self.transport.is_closing():
-            self._idle.used[self] = None
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Closes a connection on which nothing was read for long; otherwise looks again when that could be so."""
-        self.timeout_keep_alive_task = None
-        left = self._read_at + self.timeout_keep_alive - time.monotonic()
-        if not self.cycle.response_complete:
-            return  # its answer starts the timer again
-        if left > 0:
-            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
-        else:
-            super().timeout_keep_alive_handler()
-
     def _starts_known(self, data: bytes) -> bool:
-        if not (self._is_between and self._is_free()) or self._rest:
+        if not (self._is_between and self._is_free()):
             return False
         length = data.find(_HEAD_END) + len(_HEAD_END)
         head, body_length = self._heads.get(data[:length], (None, 0))
@@ -215,15 +127,12 @@ class Connection(HttpToolsProtocol):
             self._endpoint = None
             super().on_headers_complete()
             super().on_body(self._body)
-        if self._head >= 0:
-            self._head += len(piece)
-            if self._head > MAX_HEAD:
-                self._refuse(f"expected a head of at most {MAX_HEAD} bytes")
 
     def _is_plain(self) -> bool:
         return (
             self.parser.get_method() == b"POST"
             and self.parser.get_http_version() == "1.1"
+            and self._is_short
             and not self.expect_100_continue
             and self._is_free()
         )
@@ -247,41 +156,3 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, why: str) -> None:
         self.logger.warning("a connection was refused: %s", why)
         self.send_400_response(why)
-
-    def _parse_rest(self) -> None:
-        rest, at = self._rest, 0
-        while at < len(rest) and not self.pipeline and not self.transport.is_closing():
-            self._parse(rest[at : at + _PIECE])
-            at += _PIECE
-        self._rest = b"" if self.transport.is_closing() else rest[at:]
-        if len(self._rest) > _MOST_AHEAD:
-            self.abandon()
-        elif self._rest:
-            self.flow.pause_reading()
-
-    def abandon(self) -> None:
-        """Closes the connection at once."""
-        self._leave_idle()
-        self.connections.discard(self)
-        self.transport.abort()
-
-    def _limit_head(self) -> None:
-        if self._head_timer is None and not self.transport.is_closing():
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.abandon)
-
-    def _leave_idle(self) -> None:
-        self._idle.unused.pop(self, None)
-        self._idle.used.pop(self, None)
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-
-def connection_limit() -> int:
-    """Raises the limit of open files where that is allowed, and returns how many connections fit into it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, soft // 2)

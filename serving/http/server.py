@@ -3,17 +3,17 @@
 On SIGTERM or SIGINT it stops, and writes everything to disk; if the disk refuses events, it says how many are lost and
 fails. On SIGHUP it reads the API keys and the bundle again.
 
-uvicorn, `connections.py`, `call_requests.py` and `endpoint.py` limit a request's head and body (size and time),
-connections, and requests in work. They do not limit a client that does not read its answer. The service listens on the
-loopback interface by default; a reverse proxy in front of it must limit that (`maxconn` and `timeout client` of
-`haproxy.cfg`). The proxy also ends TLS, and spreads callers over several processes. A proxy on the same machine reaches
-the service by a Unix socket (`uds`), so no port is open.
+`call_requests.py` and `endpoint.py` limit the requests in work, and a request's body (size and time). The service
+listens on the loopback interface by default; a reverse proxy in front of it must limit connections, heads, and clients
+that do not read their answers (`haproxy.cfg`). The proxy also ends TLS, and spreads callers over several processes. One
+on the same machine reaches the service by a Unix socket (`uds`), so no port is open.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
@@ -43,11 +43,13 @@ from .access_log import AccessLog
 from .api_keys import read_keys
 from .app import Service, application, call_endpoints
 from .call_requests import Limited
-from .connections import Connection, Connections, connection_limit
+from .connections import Connection
 from .endpoint import CallEndpoint
 from .schema import LIVE, READY
 
 IDLE = 65  # seconds until a connection without a request is closed
+MAX_REQUESTS = 1024  # in work
+_FILES = 4096  # open files that the process asks for: connections, and those of the state
 REPEAT = 60.0  # seconds between two log lines with the same text
 _LOG = logging.getLogger("callsieve.serving")
 
@@ -106,6 +108,14 @@ def serve(
     if service.failure is not None:
         raise service.failure
     report_stop(state, service.lost + access_log.lost)
+
+
+def raise_file_limit() -> None:
+    """Raises the limit of open files where that is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def tell_systemd(state: str) -> None:
@@ -167,10 +177,10 @@ def configured(
     app: Any, host: str, port: int, uds: Path | None = None, endpoints: Mapping[str, CallEndpoint] | None = None
 ) -> uvicorn.Server:
     """Returns a uvicorn server for an ASGI application, not started yet."""
-    most = connection_limit()
-    idle, limited = Connections(most), Limited(app, (LIVE, READY), most)
+    raise_file_limit()
+    limited = Limited(app, (LIVE, READY), MAX_REQUESTS)
     by_url = {path.encode(): endpoint for path, endpoint in (endpoints or {}).items()}
-    connection = partial(Connection, idle=idle, limited=limited, endpoints=by_url)
+    connection = partial(Connection, limited=limited, endpoints=by_url)
     config = uvicorn.Config(
         limited,
         host,

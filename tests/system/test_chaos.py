@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from callsieve.serving.http import app, schema
-from callsieve.serving.http.connections import HEAD_SECONDS
 from callsieve.serving.live.clock import SETTLED
 from callsieve.serving.live.events import CALLS
 from callsieve.serving.live.journal import ReadCounts, file_path, read_journal
@@ -372,44 +371,6 @@ def test_hung_explanations_stop_no_call(folder, keys, judge, tmp_path, monkeypat
     assert codes == [503] * 6
     assert {verdict.status for verdict in client.verdicts} == {"scored"}
     assert len(client.verdicts) == 199
-
-
-@pytest.mark.source("L37", by="serving/http/connections.py")
-def test_idle_connections_and_half_heads_stop_no_call_and_no_health_check(folder, keys):
-    """None of these clients has a key, and no process of the operator ends them."""
-    client = Client()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
-    try:
-        with http_service.ServiceProcess(folder) as service, contextlib.ExitStack() as stack:
-            client.send(busy := stack.enter_context(contextlib.closing(service.connect())), keys["score"], STREAM[0])
-            open_socket = lambda: stack.enter_context(socket.create_connection(("127.0.0.1", service.port)))
-            idle, halves = [open_socket() for _ in range(2000)], []
-            for _ in range(1100):
-                halves.append(open_socket())
-                halves[-1].sendall(f"POST {schema.SCORE} HTTP/1.1\r\nHost: x\r\nAuthorization: Be".encode())
-            assert [service.get(path)[0] for path in (schema.LIVE, schema.READY)] == [200, 200]
-            for call in STREAM[1:50]:
-                client.send(busy, keys["score"], call)
-            other = send_calls(service, keys["score"], STREAM[50:100])
-            began = time.monotonic()
-            wait_until(lambda: all(is_closed(unused) for unused in idle + halves), HEAD_SECONDS + 20)
-            assert time.monotonic() < began + HEAD_SECONDS + 5
-            assert not is_closed(busy.sock)  # idle for as long, but it has sent a request
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert service.log_text().count("more connections than fit") == 1
-    assert client.unanswered == other.unanswered == 0 and len(client.verdicts) == len(other.verdicts) == 50
-
-
-def is_closed(connection):
-    connection.setblocking(False)
-    try:
-        return connection.recv(1) == b""
-    except BlockingIOError:
-        return False
-    except ConnectionError:
-        return True
 
 
 def test_a_lack_of_file_descriptors_stops_no_call(folder, keys):

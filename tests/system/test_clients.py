@@ -211,17 +211,6 @@ def test_an_idle_connection_is_closed(make_service, keys, monkeypatch):
         assert service.get(schema.LIVE)[0] == 200
 
 
-def test_a_head_above_the_limit_is_refused_and_one_below_is_answered(service):
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
-        file = connection.makefile("rb")
-        for size in (connections.MAX_HEAD - 1000, 8 * connections.MAX_HEAD):
-            connection.sendall(HEALTH[:-2] + b"X-More: " + b"x" * size + b"\r\n\r\n")
-            if size < connections.MAX_HEAD:
-                assert read_answer(file)[0] == 200
-        with contextlib.suppress(ConnectionError):
-            assert file.read().startswith(b"HTTP/1.1 400")
-
-
 def test_bodies_are_bounded(service, keys):
     connection = service.connect()
     for size in (schema.MAX_BODY, schema.MAX_BODY + 1):
