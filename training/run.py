@@ -66,7 +66,6 @@ def record_training(
     made_by: str = "callsieve.training.record_training",
     others: Mapping[str, Scorer] | None = None,
     adaptation: Adaptation | None = None,
-    curve: bool = False,
     progress: Progress | None = None,
 ) -> RecordedRun:
     """Trains, judges and signs a model, scores the last day as a service would, writes the pages, and records the run.
@@ -91,7 +90,6 @@ def record_training(
             with the shipped model.
         adaptation: adapts a signed bundle to the calls, in place of a training of its own. The folder also gets
             `to_check.csv`, the numbers that a person should check next, and `to_check.html`, the page beside it.
-        curve: whether a training also measures the learning curve over the amount of data; an adaptation has none.
     Returns: all figures of the run.
     Raises:
         ValueError: in one line, before anything is written, if a fold has too few labelled groups.
@@ -110,7 +108,7 @@ def record_training(
 
     counted = [looks.counted(source) for source in sources]
     if adaptation is None:
-        trained, adapted = train(counted, settings, progress, curve=curve), None
+        trained, adapted = train(counted, settings, progress), None
     else:
         trained, adapted = adapt(counted, settings, adaptation, progress)
     leak_probes = check_for_leaks(trained)
@@ -142,7 +140,7 @@ def record_training(
     results = gates.results(run_metrics(figures))
     figures["gates"]["refused"] = [str(gate["metric"]) for gate in results if not gate["passed"]]
     figures["gates"]["owner"] = gates.owner[0] if gates.owner else ""
-    curves = {"loss on held-out folds": figures["learning_curve"], **catch_by_amount(figures)}
+    curves = {"loss on held-out folds": figures["learning_curve"]}
     datasets = dataset_entries(trained, source, adaptation)
     run = FinishedRun(folder, settings, figures, datasets, curves, made_by, began)
     tracked, entry = write_judged_run(run, trained, place, gates, key)
@@ -180,14 +178,6 @@ def write_judged_run(
     write_first_page(place, run_payload(place.uri, tracked, run), figures, gates, page, drawn)
     attach_file(place.uri, tracked["run"], page, "report")
     return tracked, append(place.log, "run", run_payload(place.uri, tracked, run), key)
-
-
-def catch_by_amount(figures: RunFigures) -> dict[str, list[float]]:
-    """Returns the learning curve over the amount of data as a curve in MLflow; {} if there is none."""
-    curve = figures["data_curve"]
-    points = [point["in_hindsight"] for point in curve["points"]] if curve else []
-    caught = [value for value in points if value is not None]
-    return {"catch in hindsight by amount of data": caught} if caught else {}
 
 
 def _path(path: str | Path | None) -> Path | None:

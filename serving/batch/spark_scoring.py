@@ -41,9 +41,9 @@ VERDICT = (
 ) + ", ".join(f"{name} string" for name in DETAILS)
 
 
-def write_vectors(calls: Path, layout: str, out: Path, *, threads: int, progress: Progress) -> dict[str, Any]:
+def write_vectors(calls: Path, out: Path, *, threads: int, progress: Progress) -> dict[str, Any]:
     """Writes the vectors of keyed calls: start, caller, callee and one column a feature."""
-    session = start_session(calls, layout, out, threads)
+    session = start_session(calls, out, threads)
     declaration = require_purpose(calls.parent, TRAINING)
     drop_expired = expired_rows_filter(declaration)
     progress("vectors", 0.1)
@@ -69,12 +69,12 @@ def score(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict[str,
     bundle, trust, policy, callees = inputs.bundle, inputs.trust, inputs.policy, inputs.callees
     calls, out = inputs.calls.path, inputs.out
     if out is not None and callees is None:
-        raise ValueError("--engine spark: called numbers are written under their own key; expected --callees-key")
+        raise ValueError("--layout spark: called numbers are written under their own key; expected --callees-key")
     read_callee_keys(callees)
     scorer = open_scorer(bundle, trust, policy)
     if scorer.features != NAMES:
-        raise ValueError("--engine spark: expected a model of catalogue features alone; use --engine table")
-    session = start_session(calls, inputs.calls.layout, out, threads)
+        raise ValueError("--layout spark: expected a model of catalogue features alone; use --layout keyed")
+    session = start_session(calls, out, threads)
     must_be_declared = None if policy is None else scorer.policy.require_declaration
     # A folder of Parquet files is one table and holds nothing else, so the declaration lies beside it.
     declaration = require_purpose(calls.parent, SCORING, must_be_declared=must_be_declared)
@@ -204,10 +204,8 @@ def verdict_figures(scored: Any) -> dict[str, Any]:
         }
 
 
-def start_session(calls: Path, layout: str, out: Path | None, threads: int) -> Any:
+def start_session(calls: Path, out: Path | None, threads: int) -> Any:
     """Starts a Spark session, after the checks that need none: starting Spark takes seconds."""
-    if layout != "keyed":
-        raise ValueError(f"--engine spark: expected --layout keyed, a table that the intake wrote, got {layout!r}")
     if not calls.exists():
         raise ValueError(f"{calls}: not found; expected keyed calls in Parquet, a file or a folder of files")
     if out is not None and out.exists():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -112,7 +112,11 @@ RegisterFolder = Annotated[
 ]
 LayoutName = Annotated[
     str,
-    typer.Option("--layout", help="callsieve, asterisk, sichuan, plain, copenhagen, reality, keyed, or a TOML file."),
+    typer.Option(
+        "--layout",
+        help="callsieve, asterisk, sichuan, plain, copenhagen, reality, keyed, spark (keyed calls on Spark, for "
+        "score and features), or a TOML file.",
+    ),
 ]
 ListsFile = Annotated[
     Path | None,
@@ -164,7 +168,7 @@ GroupRead = Annotated[
 ]
 ValidDays = Annotated[float, typer.Option("--valid-days", help="Days until it expires.")]
 Why = Annotated[str, typer.Option("--why", help="Reason, for the audit log.")]
-KEYED = "keyed"
+KEYED, SPARK = "keyed", "spark"
 ROW_OPTIONS = ("quarantine", "strict", "allow_quarantine", "zone")
 """Options about rows as written: a keyed table is accepted or refused as a whole, and its times have no zone."""
 
@@ -174,10 +178,6 @@ AllowQuarantine = Annotated[
     typer.Option(
         "--allow-quarantine", help="Go on without the invalid rows of --calls even if they are more than a tenth."
     ),
-]
-EngineName = Annotated[
-    Literal["table", "spark"],
-    typer.Option("--engine", help="table, or spark: reads keyed calls (Parquet), and writes a new folder."),
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,11 +17,11 @@ from .console import Result
 from .options import (
     KEYED,
     ROW_OPTIONS,
+    SPARK,
     CalleesKey,
     CallRowOptions,
     Calls,
     ColumnFile,
-    EngineName,
     FeatureNames,
     Keep,
     KeyFile,
@@ -46,12 +45,8 @@ class VectorOptions:
     zone: str | None = None
     only: FeatureNames = None
     keep: Keep = None
-    memory: Annotated[str | None, typer.Option(help="Memory to use, e.g. 4GiB; by default half of the machine's.")] = (
-        None
-    )
     key: KeyFile = None
     threads: int = 0
-    engine: EngineName = "table"
 
 
 @console.private
@@ -86,20 +81,19 @@ def features(
 
     if vectors.layout == KEYED:
         refuse_unused(context, ("key", *ROW_OPTIONS), "--layout keyed")
-    if vectors.engine == "spark":
-        refuse_unused(context, ("only", "keep", "memory"), "--engine spark")
+    if vectors.layout == SPARK:
+        refuse_unused(context, ("key", "only", "keep", *ROW_OPTIONS), "--layout spark")
     with console.progress("features") as progress:
-        if vectors.engine == "spark":
+        if vectors.layout == SPARK:
             from callsieve.serving.batch import spark_scoring
 
-            facts = spark_scoring.write_vectors(calls, vectors.layout, out, threads=vectors.threads, progress=progress)
+            facts = spark_scoring.write_vectors(calls, out, threads=vectors.threads, progress=progress)
         else:
             facts = write_vectors(
                 _call_file(calls, rows, vectors),
                 out,
                 names=feature_names(vectors.only),
                 keep=vectors.keep or (),
-                memory=parse_bytes(vectors.memory),
                 threads=vectors.threads,
                 progress=progress,
             )
@@ -117,20 +111,6 @@ def _listed() -> Result:
 
     definitions = [feature.definition for feature in FEATURES]
     return Result({"hash": catalogue_hash(), "features": definitions, "glossary": GLOSSARY}, show)
-
-
-def parse_bytes(text: str | None) -> int | None:
-    """Returns the number of bytes in a size such as 4GiB or 800MiB; None for None.
-
-    >>> parse_bytes("1.5GiB")
-    1610612736
-    """
-    if text is None:
-        return None
-    match = re.fullmatch(r"([0-9]+(?:[.][0-9]+)?) ?([KMGT])iB", text)
-    if not match:
-        raise ValueError(f"memory: expected a size such as 4GiB or 800MiB, got {text!r}")
-    return int(float(match[1]) * 1024 ** (1 + "KMGT".index(match[2])))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,7 +137,6 @@ class ScoreOptions:
     lists: ListsFile = None
     keep: Keep = None
     threads: int = 0
-    engine: EngineName = "table"
 
 
 @console.private
@@ -196,7 +175,7 @@ def score(context: typer.Context, calls: Calls, rows: CallRowOptions, options: S
         listed=None if lists is None else lists.listed,
     )
     with console.progress("score") as progress:
-        if options.engine == "spark":
+        if options.layout == SPARK:
             from callsieve.serving.batch import spark_scoring
 
             result = spark_scoring.score(inputs, threads=options.threads, progress=progress)
@@ -224,15 +203,13 @@ def _refuse_unused(context: typer.Context, options: ScoreOptions) -> None:
         # Registers as offices write them are keyed with it.
         refuse_unused(context, ROW_OPTIONS if options.registers else ("key", *ROW_OPTIONS), "--layout keyed")
         refuse_unused(context, ("lists",), "--layout keyed")  # a token cannot be turned into that of a list
-    if options.engine == "spark":
-        refuse_unused(context, ("columns", "history", "lists", "keep"), "--engine spark")
+    if options.layout == SPARK:
+        unused = ("columns", "history", "lists", "keep", "registers", "key", *ROW_OPTIONS)
+        refuse_unused(context, unused, "--layout spark")
     if options.out is None:
         refuse_unused(context, ("callees_key", "keep"), "counts alone, without --out")
-    if options.engine == "spark":
-        if options.registers is not None:
-            console.fail("score: --registers: not supported on Spark; use --engine table", code=2)
-        if options.out is not None and options.callees_key is None:
-            console.fail("score: --out on Spark needs --callees-key, so that all workers use one key", code=2)
+    if options.layout == SPARK and options.out is not None and options.callees_key is None:
+        console.fail("score: --out on Spark needs --callees-key, so that all workers use one key", code=2)
 
 
 def show_scored(result: Mapping[str, Any]) -> None:

@@ -355,7 +355,6 @@ def api_key(
         str,
         typer.Option(help="Scopes separated by commas, of score, report, explain, admin, appeal, decide, audit."),
     ] = "score",
-    rate: Annotated[int, typer.Option(help="Requests a second.")] = 20_000,
 ) -> Result:
     """Make an API key for a client of the service, and print it; only its hash is stored.
 
@@ -365,7 +364,7 @@ def api_key(
     """
     from callsieve.serving.http.api_keys import add_key
 
-    key = add_key(keys, name, scopes.split(","), rate)
+    key = add_key(keys, name, scopes.split(","))
     return Result({"name": name, "key": key}, key)
 
 

@@ -40,11 +40,11 @@ def list_firm(folder: Path, party: str, role: str, reason: str, now: int, days: 
     Args:
         now: Unix ms; the entry takes effect `days` days later.
     """
-    for name, text in (("PARTY", party), ("--reason", reason)):
+    for name, text in (("PARTY", party), ("--why", reason)):
         if not 0 < len(text) <= _MAX_LENGTH or not text.isprintable() or has_long_digits(text):
             raise ValueError(f"{name}: expected 1-{_MAX_LENGTH} printable characters without a telephone number")
     if role not in ROLES:
-        raise ValueError(f"--role: expected one of {', '.join(ROLES)}, got {role!r}")
+        raise ValueError(f"ROLE: expected one of {', '.join(ROLES)}, got {role!r}")
     rows = _rows(folder)
     if _open_row(rows, party, role) is not None:
         raise ValueError(f"{party}: is listed as {role} already")

@@ -174,11 +174,11 @@ def test_the_mlflow_model_scores_on_spark_like_the_scorer(session, folder, lite_
 
 
 def test_the_features_command_equals_the_table_engine(call, four_days, tmp_path):
-    words = ["--calls", four_days, "--layout", "keyed"]
-    code, out, err = call("features", *words, "--engine", "spark", "--out", tmp_path / "vectors")
+    words = ["--calls", four_days, "--layout"]
+    code, out, err = call("features", *words, "spark", "--out", tmp_path / "vectors")
     assert (code, err) == (0, "")
     assert "10,000" in out
-    assert call("features", *words, "--out", tmp_path / "shards", "--json")[0] == 0
+    assert call("features", *words, "keyed", "--out", tmp_path / "shards", "--json")[0] == 0
     by_table = read(tmp_path / "shards").drop_columns("row")
     by_spark = read(tmp_path / "vectors")
     assert by_spark.column_names == by_table.column_names
@@ -189,19 +189,19 @@ def test_the_features_command_equals_the_table_engine(call, four_days, tmp_path)
 
 
 def test_the_score_command_equals_the_table_engine(call, four_days, training_run, tmp_path):
-    words = ["score", "--bundle", training_run[0] / "bundle", "--calls", four_days, "--layout", "keyed"]
+    words = ["score", "--bundle", training_run[0] / "bundle", "--calls", four_days, "--layout"]
     Key.generate("c1", "callees").write(tmp_path / "callees.key")
     hidden = ["--callees-key", tmp_path / "callees.key"]
-    code, by_table, err = call(*words, "--out", tmp_path / "verdicts.parquet", *hidden, "--json")
+    code, by_table, err = call(*words, "keyed", "--out", tmp_path / "verdicts.parquet", *hidden, "--json")
     assert (code, err) == (0, "")
-    assert call(*words, "--out", tmp_path / "verdicts", *hidden, "--engine", "spark", "--json") == (0, by_table, "")
+    assert call(*words, "spark", "--out", tmp_path / "verdicts", *hidden, "--json") == (0, by_table, "")
     by_spark, by_table = (read(tmp_path / name) for name in ("verdicts", "verdicts.parquet"))
     assert ["row", *by_spark.column_names] == by_table.column_names
     assert by_spark.equals(by_table.drop_columns("row"))
     words[4] = write_plain(without(pq.read_table(four_days), (NO_ROUTES,)), tmp_path / "poorer.parquet")
     mark_simulated(tmp_path)
-    _, by_table, _ = call(*words, "--json")
-    assert call(*words, "--engine", "spark", "--json") == (0, by_table, "")
+    _, by_table, _ = call(*words, "keyed", "--json")
+    assert call(*words, "spark", "--json") == (0, by_table, "")
     assert json.loads(by_table)["feed"] == NO_ROUTES
 
 
@@ -335,14 +335,15 @@ def test_faults_are_reported_in_one_line(call, world, training_run, tmp_path):
     }
     wrong = []
     for name, (words, message) in faults.items():
-        code, printed, err = call(*words, "--layout", "keyed", "--engine", "spark")
+        code, printed, err = call(*words, "--layout", "spark")
         if code != 1 or printed or message not in err or err.count("\n") != 1 or "13800138000" in err:
             wrong.append((name, code, printed, err))
     assert wrong == []
-    code, _, err = call("features", "--calls", good, *out, "--engine", "spark")
-    assert (code, "expected --layout keyed" in err) == (1, True)
-    score = ("score", *bundle, "--calls", good, "--layout", "keyed", "--engine", "spark")
-    for more, message in ((out, "needs --callees-key"), (("--registers", tmp_path), "not supported on Spark")):
+    score = ("score", *bundle, "--calls", good, "--layout", "spark")
+    for more, message in (
+        (out, "needs --callees-key"),
+        (("--registers", tmp_path), "--registers: not used with --layout spark"),
+    ):
         code, _, err = call(*score, *more)
         assert (code, message in err, err.count("\n")) == (2, True, 1), message
     (tmp_path / "world.json").unlink()
@@ -383,8 +384,8 @@ def test_arguments_are_checked_before_any_work(session, world, tmp_path):
 
 def test_missing_pyspark_is_reported(monkeypatch, run_command, world_folder, tmp_path):
     monkeypatch.setitem(sys.modules, "pyspark", None)
-    words = ("--calls", world_folder / "calls.parquet", "--layout", "keyed", "--out", tmp_path / "out")
-    assert run_command("features", *words, "--engine", "spark") == (1, "", f"callsieve: {spark.MISSING}\n")
+    words = ("--calls", world_folder / "calls.parquet", "--layout", "spark", "--out", tmp_path / "out")
+    assert run_command("features", *words) == (1, "", f"callsieve: {spark.MISSING}\n")
 
 
 def test_missing_java_is_reported(tmp_path):

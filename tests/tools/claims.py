@@ -290,7 +290,7 @@ CLAIMS = (
     ),
     Claim(
         "shipped model", f"{WORLDS}/worlds", shipped_model, _without_shipped,
-        quick=f"{WORLDS}/few --size tiny --learn 2",
+        quick=f"{WORLDS}/few --size tiny --worlds 2",
     ),
     Claim(
         "by number", f"python -m tests.bench.bench_numbers {SHIPPED}", by_number, lambda output: output["worlds"],

@@ -293,7 +293,6 @@ def trained_parts(
         golden_rows=golden_rows(network.X, pool, columns),
         fitted=figures,
         learning_curve=[],
-        by_amount=[],
     )  # fmt: skip
 
 

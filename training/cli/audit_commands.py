@@ -80,19 +80,18 @@ def verify(
 @console.private
 def checkpoint(
     out: Annotated[Path, typer.Option("--out", help="New file for the checkpoint; add the cosignatures to its end.")],
-    request: Annotated[Path, typer.Option("--request", help="New file for the request to a witness.")],
     folder: SignedRunOptions,
     since: Annotated[int, typer.Option("--since-size", min=0, help="Size that the witness has cosigned last.")] = 0,
 ) -> Result:
-    """Write the newest head of a log as a checkpoint (C2SP), and the request add-checkpoint for a stock witness.
+    """Write the newest head of a log as a checkpoint (C2SP), and in OUT.request the request for a stock witness.
 
     Next: callsieve audit verify --witness.
 
-    Example: callsieve audit checkpoint --out checkpoint --request request
+    Example: callsieve audit checkpoint --out checkpoint
     """
     from callsieve.training.oversight.audit import checkpoint as c2sp
 
-    head = c2sp.checkpoint(folder.log, folder.key, since)
+    head, request = c2sp.checkpoint(folder.log, folder.key, since), out.with_name(f"{out.name}.request")
     write_new(out, head.note.encode())
     write_new(request, head.request.encode())
     facts = {"checkpoint": head.note, "request": head.request, "log_key": head.log_key}
@@ -152,7 +151,7 @@ def attempts(folder: RunOptions) -> Result:
 
 def note(
     kind: Annotated[Literal["access", "policy", "threshold"], typer.Argument(help="access, policy or threshold.")],
-    what: Annotated[str, typer.Option(help="What was read or changed, and to what.")],
+    what: Annotated[str, typer.Argument(help="What was read or changed, and to what.")],
     why: Why,
     folder: SignedRunOptions,
     file: Annotated[Path | None, typer.Option(help="New policy file; its hash and text are recorded.")] = None,
@@ -161,7 +160,7 @@ def note(
 
     Next: callsieve audit show.
 
-    Example: callsieve audit note access --what 'read the log' --why 'yearly audit'
+    Example: callsieve audit note access 'read the log' --why 'yearly audit'
     """
     entry = audit_log.note(folder.log, kind, what, why, file, folder.key)
     return Result({"entry": entry}, f"entry {entry}: {kind}")

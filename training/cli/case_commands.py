@@ -93,12 +93,7 @@ class DecisionLog:
         return folder_log(Path() if store is None else store.parent, self.signing_key, self.audit_log)
 
 
-def show_queue(
-    office: Office,
-    group: Annotated[
-        int | None, typer.Option(help="Show all appeals of this group; by default one of each group.")
-    ] = None,
-) -> Result:
+def show_queue(office: Office) -> Result:
     """List open appeals in the order of review, one line for each group of related appeals.
 
     Next: callsieve cases show.
@@ -108,7 +103,6 @@ def show_queue(
     with office.opened() as store:
         waiting = store.open_appeals(now_ms())
     first = {appeal.group: appeal for appeal in reversed(waiting)}
-    shown = [a for a in waiting if (first[a.group] is a if group is None else a.group == group)]
     rows = [
         (
             appeal.case,
@@ -118,7 +112,8 @@ def show_queue(
             str(appeal.members),
             f"{appeal.voices} of {appeal.needs}",
         )
-        for appeal in shown
+        for appeal in waiting
+        if first[appeal.group] is appeal
     ]
     head = ("case", "answer until", "harm", "group", "appeals in group", "reviewers agreed")
     title = f"open appeals ({len(waiting)}, in {len(first)} groups)" if rows else "open appeals"
@@ -170,7 +165,7 @@ def appeal(
 def decide(
     case_id: CaseId,
     outcome: Annotated[
-        str, typer.Option(help="upheld: the verdict stays; overturned: calls of this caller pass from now on.")
+        str, typer.Argument(help="upheld: the verdict stays; overturned: calls of this caller pass from now on.")
     ],
     person: str,
     why: Reason,
@@ -181,7 +176,7 @@ def decide(
 
     Next: callsieve cases notice.
 
-    Example: callsieve cases decide 0123456789abcdef --outcome overturned --person p1 --why 'a hospital'
+    Example: callsieve cases decide 0123456789abcdef overturned --person p1 --why 'a hospital'
     """
     signed_log = log.of(office)
     with office.opened() as store:
@@ -251,9 +246,7 @@ def replay(
     return Result(facts, lines, failed=bool(result.differences))
 
 
-def watch(
-    office: Office, once: Annotated[bool, typer.Option("--once", help="Run one cycle and exit.")] = False
-) -> None:
+def watch(office: Office) -> None:
     """Import the verdicts of running services and publish cleared callers to them, five times a second.
 
     Next: callsieve cases list.
@@ -264,7 +257,7 @@ def watch(
 
     folders = _folders(office, "watch")
     with office.opened() as store:
-        while not once:
+        while True:
             time.sleep(INTERVAL)
             for folder in folders:
                 import_verdicts(store, folder)

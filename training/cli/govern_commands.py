@@ -22,6 +22,7 @@ from .privacy_commands import token_on_stdin
 
 CanaryKey = Annotated[Path, typer.Option("--key", help="Key file (purpose canaries) that gives the canary numbers.")]
 State = Annotated[Path, typer.Option("--planted", help="File that lists the datasets with canaries; it has no number.")]
+CANARIES = 20  # in a copy
 StoreKey = Annotated[Path | None, typer.Option("--store-key", help="Key file that made the tokens in the stored data.")]
 
 
@@ -188,7 +189,7 @@ def rectification_order(
     party: Party,
     data: Data,
     act: ActOptions,
-    reason: Annotated[str, typer.Option("--reason", help="What is to be remedied.")],
+    why: Annotated[str, typer.Option("--why", help="What is to be remedied.")],
     days: Annotated[int, typer.Option("--days", min=1, help="Working days until the deadline.")] = 15,
     calendar: CalendarFile = None,
 ) -> Result:
@@ -196,12 +197,12 @@ def rectification_order(
 
     Next: callsieve govern rectification list.
 
-    Example: callsieve govern rectification order "示例电信" --reason "举报率居首" --data world --person p1
+    Example: callsieve govern rectification order "示例电信" --why "举报率居首" --data world --person p1
     """
     from callsieve.training.oversight.governance.rectification import order
     from callsieve.training.oversight.governance.working_days import read_working_days
 
-    row = order(act.log(data), party, reason, days, read_working_days(calendar))
+    row = order(act.log(data), party, why, days, read_working_days(calendar))
     return Result(row, f"{party}: until {row['due']}")
 
 
@@ -278,7 +279,7 @@ def compliance(
 
 def drill(
     record: Annotated[
-        Path, typer.Option(help="What happened (TOML); see training/oversight/governance/incident.toml for the form.")
+        Path, typer.Argument(help="What happened (TOML); see training/oversight/governance/incident.toml for the form.")
     ],
     out: Out,
 ) -> Result:
@@ -286,7 +287,7 @@ def drill(
 
     Next: callsieve privacy key rotate.
 
-    Example: callsieve govern incident drill --record incident.toml --out drill
+    Example: callsieve govern incident drill incident.toml --out drill
     """
     from callsieve.training.oversight.governance.incident import drill as run
 
@@ -317,33 +318,32 @@ class CanaryCopy:
 
 def plant(
     key: CanaryKey,
-    dataset: Annotated[str, typer.Option(help="Name of the copy; each recipient gets a copy of its own.")],
+    name: Annotated[str, typer.Option(help="Name of the copy; each recipient gets a copy of its own.")],
     copy: CanaryCopy,
     state: State = Path("canaries.json"),
-    count: Annotated[int, typer.Option(min=1, help="Number of canaries.")] = 20,
-    since: Annotated[
+    first: Annotated[
         str | None, typer.Option(help="Without --calls: first moment, such as 2026-03-01T00:00:00Z.")
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Without --calls: last moment.")] = None,
+    last: Annotated[str | None, typer.Option(help="Without --calls: last moment.")] = None,
 ) -> Result:
     """Write a copy of keyed calls with calls of invented numbers (canaries) in it, or print such calls.
 
     Next: callsieve govern incident search-canaries.
 
-    Example: callsieve govern incident plant-canaries --key canary.key --dataset march
+    Example: callsieve govern incident plant-canaries --key canary.key --name march
     """
     from callsieve.training.oversight.governance import canaries
 
-    secret, planted = read_key(key, "canaries"), canaries.Canaries(dataset, count)
-    facts = {"dataset": dataset, "canaries": count}
+    secret, planted = read_key(key, "canaries"), canaries.Canaries(name, CANARIES)
+    facts = {"dataset": name, "canaries": CANARIES}
     if copy.calls is not None and copy.store_key is not None and copy.out is not None:
         rows = canaries.plant(copy.calls, copy.out, secret, read_key(copy.store_key), planted, state)
-        return Result(facts | {"rows": rows}, f"{copy.out}: {rows:,} calls, {count} canaries of {dataset} among them")
-    if copy.calls is not None or since is None or until is None:
-        console.fail("plant-canaries: expected --calls with --store-key and --out, or --since and --until", code=2)
-    first, last = parse_time(since, "--since").timestamp(), parse_time(until, "--until").timestamp()
+        return Result(facts | {"rows": rows}, f"{copy.out}: {rows:,} calls, {CANARIES} canaries of {name} among them")
+    if copy.calls is not None or first is None or last is None:
+        console.fail("plant-canaries: expected --calls with --store-key and --out, or --first and --last", code=2)
+    begin, end = parse_time(first, "--first").timestamp(), parse_time(last, "--last").timestamp()
     canaries.add_to_state(state, planted)
-    lines = list(canaries.raw_lines(secret, planted, first, last))
+    lines = list(canaries.raw_lines(secret, planted, begin, end))
     return Result(facts | {"lines": lines}, lambda: typer.echo("\n".join(lines)))
 
 

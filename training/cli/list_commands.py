@@ -159,7 +159,7 @@ class Firm:
     """A firm of the list of discredited firms, and the folder of registers that holds the list."""
 
     registers: Annotated[Path, typer.Option("--registers", help="Folder that `callsieve ingest registers` wrote.")]
-    role: Annotated[str, typer.Option("--role", help="principal or agent, as the register of campaigns names it.")]
+    role: Annotated[str, typer.Argument(help="principal or agent, as the register of campaigns names it.")]
 
 
 FirmName = Annotated[str, typer.Argument(help="Name of the firm, as the register of campaigns writes it.")]
@@ -169,8 +169,8 @@ def discredit(
     party: FirmName,
     firm: Firm,
     log: LogOptions,
-    reason: Annotated[str, typer.Option("--reason", help="Reason, for the notice and the audit log.")],
-    appeal_days: Annotated[
+    why: Annotated[str, typer.Option("--why", help="Reason, for the notice and the audit log.")],
+    days: Annotated[
         int, typer.Option(min=1, help="Days until it takes effect, for an appeal.")
     ] = discredited.APPEAL_DAYS,
 ) -> Result:
@@ -178,11 +178,11 @@ def discredit(
 
     Next: callsieve govern discredited appeal.
 
-    Example: callsieve govern discredited add FIRM --role agent --reason complaints --registers registers --audit audit
+    Example: callsieve govern discredited add FIRM agent --why complaints --registers registers --audit audit
     --signing-key log.key
     """
     signed_log = log.signed()
-    row = _local_days(discredited.list_firm(firm.registers, party, firm.role, reason, now_ms(), appeal_days))
+    row = _local_days(discredited.list_firm(firm.registers, party, firm.role, why, now_ms(), days))
     notices = {language: text.format(**row) for language, text in discredited.NOTICE.items()}
     entry = signed_log.append("policy", {"what": "listed as discredited"} | row)
     lines = [notices["zh"], notices["en"], f"{row['party']}: entry {entry} of the audit log"]
@@ -199,7 +199,7 @@ def appeal_discredited(
 
     Next: callsieve govern report.
 
-    Example: callsieve govern discredited appeal FIRM --role agent --why mistaken --registers registers --audit audit
+    Example: callsieve govern discredited appeal FIRM agent --why mistaken --registers registers --audit audit
     --signing-key log.key
     """
     signed_log = log.signed()

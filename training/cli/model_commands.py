@@ -12,7 +12,7 @@ from callsieve.features.files.dates import parse_day
 from callsieve.serving.bundle.signing import generate_signing_key, read_public_key, read_signing_key, signer_path
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import Bundle, Trust, Why
+from callsieve.serving.cli.options import Bundle, ShippedBundle, Trust, Why
 from callsieve.training.oversight.log import gates as log_gates
 from callsieve.training.oversight.log.payload_types import Move
 from callsieve.training.oversight.log.run_paths import run_paths
@@ -25,34 +25,34 @@ Run = Annotated[str, typer.Argument(help="Id of the run in MLflow, or of its mod
 
 def export(
     bundle: Bundle,
-    mlflow: Annotated[Path | None, typer.Option(help="New folder, for `mlflow models serve` and Spark.")] = None,
-    onnx: Annotated[
-        Path | None, typer.Option(help="New file, for a handset; gives scores, without content or reasons.")
-    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="New file NAME.onnx, for a handset: scores without content or reasons; or new folder, for `mlflow "
+            "models serve` and Spark."
+        ),
+    ],
     trust: Trust = None,
 ) -> Result:
     """Export a verified bundle as an MLflow model, or as ONNX; prints the largest differences of the ONNX scores.
 
     Next: callsieve model verify.
 
-    Example: callsieve model export --bundle run/bundle --onnx model.onnx
+    Example: callsieve model export --bundle run/bundle --out model.onnx
     """
-    if (mlflow is None) == (onnx is None):
-        console.fail("model export: expected either --mlflow FOLDER or --onnx FILE", code=2)
     signer = signer_path(bundle, trust)
-    if onnx is not None:
+    if out.suffix == ".onnx":
         from callsieve.training.tracking.onnx_export import export as write
 
         from . import terminal_tables
 
-        facts = write(bundle, onnx, signer=signer)
-        return Result(facts, lambda: terminal_tables.onnx(facts, onnx))
+        facts = write(bundle, out, signer=signer)
+        return Result(facts, lambda: terminal_tables.onnx(facts, out))
     from callsieve.training.tracking.mlflow_model import TRUST, save_model
 
-    assert mlflow is not None  # noqa: S101 - one of both is given
-    save_model(bundle, mlflow, signer=signer)
-    command = f"{TRUST}={signer} mlflow models serve -m {mlflow} --env-manager local"
-    return Result({"mlflow": str(mlflow)}, [f"{mlflow}: written", f"next     {command}"])
+    save_model(bundle, out, signer=signer)
+    command = f"{TRUST}={signer} mlflow models serve -m {out} --env-manager local"
+    return Result({"mlflow": str(out)}, [f"{out}: written", f"next     {command}"])
 
 
 def monitor(
@@ -62,10 +62,6 @@ def monitor(
     ],
     look: LookOptions,
     day: Annotated[str | None, typer.Option(help="Local date, such as 2026-03-01; by default the last day.")] = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(help="Statistics of the training; by default record/reference.json beside the bundle."),
-    ] = None,
     trust: Trust = None,
     threads: int = 0,
 ) -> Result:
@@ -86,7 +82,6 @@ def monitor(
             bundle,
             data,
             None if day is None else parse_day(day, "--day"),
-            reference=reference,
             trust=trust,
             ledger=look.ledger(bundle),
             threads=threads,
@@ -196,10 +191,7 @@ def _champion(facts: Move) -> Result:
 class AdaptedFrom:
     """The base and the answers of an adaptation."""
 
-    base: Annotated[
-        Path | None,
-        typer.Option("--base", help="Folder of the model that the run adapted; by default the shipped one."),
-    ] = None
+    bundle: ShippedBundle = None
     trust: Trust = None
     answers: Annotated[
         list[Path] | None,
@@ -228,7 +220,7 @@ def replay(
     from callsieve.training.tracking.reproduce import BaseAndAnswers, reproduce
 
     trusted = None if adapted.trust is None else [read_public_key(adapted.trust)]
-    places = BaseAndAnswers(adapted.base, trusted, adapted.answers or ())
+    places = BaseAndAnswers(adapted.bundle, trusted, adapted.answers or ())
     with console.progress("model replay") as progress:
         result = reproduce(
             run, data or (), uri=tracking_uri, audit=audit_log, adapted=places, threads=threads, progress=progress

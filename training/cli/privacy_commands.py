@@ -164,7 +164,7 @@ def hold(
     person: str,
     token: Annotated[
         list[str] | None,
-        typer.Option("--token", help="Token of a caller whose calls are copied, too; repeat for several."),
+        typer.Argument(metavar="[TOKEN]...", help="Tokens of callers whose calls are copied, too."),
     ] = None,
 ) -> Result:
     """Copy calls that failed authentication to held.parquet, which is stored for tracing longer than the calls.
@@ -324,7 +324,7 @@ def rekey(
     store: str | None = None,
     callees: Annotated[
         tuple[Path, Path] | None,
-        typer.Option("--callee-keys", help="Old and new key of the called numbers in verdicts and exports."),
+        typer.Option("--callees-key", help="Old and new key of the called numbers in verdicts and exports."),
     ] = None,
 ) -> Result:
     """Convert all tokens of the old epoch into tokens of the new epoch, and write no table of pairs.

@@ -66,16 +66,14 @@ def roll(
     data: Data,
     ledger: LedgerOptions,
     out: Out = Path("callsieve-roll"),
-    origins: Annotated[int, typer.Option(help="Number of trainings, 3 or more.")] = 3,
-    step: Annotated[int, typer.Option(help="Days by which each training starts later.")] = 3,
     *,
     training: TrainingOptions,
 ) -> Result:
-    """Train on several periods of the same calls, and show how much the main figures vary.
+    """Train on three periods of the same calls, three days apart, and show how much the main figures vary.
 
     Next: callsieve train.
 
-    Example: callsieve study roll --data world --origins 3 --step 3
+    Example: callsieve study roll --data world
     """
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.studies.decay import rolling
@@ -85,7 +83,7 @@ def roll(
     folder = console.new_folder(out)
     with console.progress("study roll") as progress:
         settings, counted = training.settings(), ledger.within(folder)
-        result = rolling(read_dataset(data), settings, count=origins, step_days=step, ledger=counted, progress=progress)
+        result = rolling(read_dataset(data), settings, count=3, step_days=3, ledger=counted, progress=progress)
     save(folder / "roll.json", result)
     return Result(result, lambda: terminal_tables.rolling(result))
 
@@ -94,17 +92,16 @@ def decay(
     data: Data,
     ledger: LedgerOptions,
     out: Out = Path("callsieve-decay"),
-    train_days: Annotated[int, typer.Option(min=21, help="Days of calls for each training.")] = 35,
-    weeks: Annotated[int, typer.Option(min=2, help="Periods after the first training.")] = 8,
-    days: Annotated[int, typer.Option(min=1, help="Days of a period.")] = 7,
     *,
     training: TrainingOptions,
 ) -> Result:
-    """Compare a model that ages with one that is retrained every week; writes decay.json and decay.svg.
+    """Compare a model of 35 days that ages for 8 weeks with one that is retrained every week.
+
+    Writes decay.json and decay.svg.
 
     Next: callsieve model monitor.
 
-    Example: callsieve study decay --data world --weeks 8 --out decay
+    Example: callsieve study decay --data world --out decay
     """
     from callsieve.training.data.dataset import read_dataset
     from callsieve.training.studies.decay import decay as run
@@ -117,9 +114,9 @@ def decay(
         result = run(
             read_dataset(data),
             training.settings(),
-            train_days=train_days,
-            periods=weeks,
-            days=days,
+            train_days=35,
+            periods=8,
+            days=7,
             ledger=ledger.within(folder),
             progress=progress,
         )
@@ -131,7 +128,7 @@ def decay(
 def worlds(
     out: Out = Path("callsieve-worlds"),
     size: Size = "small",
-    learn: Annotated[int, typer.Option(min=1, max=900, help="Number of worlds to learn from.")] = 16,
+    count: Annotated[int, typer.Option("--worlds", min=1, max=900, help="Number of worlds to learn from.")] = 16,
     valid_from: ValidFrom = "",
     valid_days: ValidDays = 90.0,
     signing_key: Path | None = None,
@@ -162,7 +159,7 @@ def worlds(
         valid_days=whole_days(valid_days),
     )
     with console.progress("study worlds") as progress:
-        figures = study_worlds(out, settings, size=size, learnt=learn, signing_key=signing_key, progress=progress)
+        figures = study_worlds(out, settings, size=size, learnt=count, signing_key=signing_key, progress=progress)
     return Result(figures, lambda: terminal_tables.training(figures, out / "run"))
 
 

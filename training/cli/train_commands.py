@@ -16,6 +16,7 @@ from callsieve.serving.cli.options import (
     FeatureNames,
     LabelPolicyFile,
     Out,
+    ShippedBundle,
     Trust,
     ValidDays,
     ValidFrom,
@@ -52,9 +53,6 @@ class KeyedFolders:
         list[Path] | None,
         typer.Option(help="Folder used only for the certificate and the figures; by default a part of each --data."),
     ] = None
-    learn_from: Annotated[
-        str, typer.Option(help='"labels" as known at the time, or the "truth" of simulated worlds.')
-    ] = "labels"
     poorer_feeds: Annotated[
         bool,
         typer.Option(
@@ -99,14 +97,6 @@ class TrainOptions(RecordOptions):
     own_columns: Annotated[
         bool, typer.Option("--own-columns", help="Also learn from the own columns in columns.parquet of each folder.")
     ] = False
-    curve: Annotated[
-        bool,
-        typer.Option(
-            "--curve",
-            help="Also train on a quarter and on half of the callers, to show whether more data helps; takes as long "
-            "as one more training.",
-        ),
-    ] = False
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count days, labelled calls and groups of each fold; train nothing.")
     ] = False
@@ -120,7 +110,6 @@ class TrainOptions(RecordOptions):
             self.plain_settings(),
             features=feature_names(self.only) + own_names,
             parameters=read_parameters(self.parameters),
-            learn_from=keyed.learn_from,
             poorer_feeds=keyed.poorer_feeds,
         )
 
@@ -206,7 +195,6 @@ def _recorded(
         gates=read_gates(training.gates),
         audit=training.audit_log,
         made_by="callsieve train",
-        curve=training.curve,
         progress=progress,
     )
     return Result(figures, lambda: terminal_tables.training(figures, folder))
@@ -232,9 +220,7 @@ def whole_days(days: float) -> int:
 class AdaptOptions:
     """The bundle to adapt, and the answers of people who checked numbers."""
 
-    base: Annotated[
-        Path | None, typer.Option("--base", help="Folder of the signed model to adapt; by default the shipped one.")
-    ] = None
+    bundle: ShippedBundle = None
     trust: Trust = None
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder of keyed calls, complaints and findings, in place of --calls.")
@@ -284,7 +270,7 @@ def _adapted(own: OwnFiles, options: AdaptOptions, record: RecordOptions, folder
 
     from . import terminal_tables
 
-    base = read_base(options.base, None if options.trust is None else [read_public_key(options.trust)])
+    base = read_base(options.bundle, None if options.trust is None else [read_public_key(options.trust)])
     source = folder_source(options.data or own.keyed(folder, progress), "certify")
     figures = record_training(
         [source],

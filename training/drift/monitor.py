@@ -278,7 +278,6 @@ def monitor(
     data: Path,
     day: date | None,
     *,
-    reference: Path | None,
     trust: Path | None,
     ledger: Ledger | None,
     threads: int,
@@ -289,11 +288,10 @@ def monitor(
     Args:
         data: folder as for training, with the day's calls and those of at least 7 days before; better 28.
         day: the last day by default.
-        reference: reference file; by default the one in the record beside the bundle.
     """
     check_present(bundle, data, trust)
     scorer = open_scorer(bundle, trust)
-    usual = read_reference(reference or bundle.parent / "record" / REFERENCE)
+    usual = read_reference(bundle.parent / "record" / REFERENCE)
     if usual.model != scorer.bundle.model_id:
         raise ValueError(f"reference: expected that of model {scorer.bundle.model_id}, got that of {usual.model}")
     dataset = read_dataset(data, "monitoring")

@@ -157,14 +157,9 @@ def catch_in_hindsight(s: JudgedCalls, raw: Array, target: float) -> float | Non
 
     It measures how well scores rank calls, independent of the chosen threshold. None without nuisance calls.
     """
-    caught = caught_in_hindsight(s, raw, target)
-    return float(caught.mean()) if len(caught) else None
-
-
-def caught_in_hindsight(s: JudgedCalls, raw: Array, target: float) -> Array:
-    """Returns whether each judged nuisance call reaches the threshold of `catch_in_hindsight`."""
     nuisance, benign = s.rows & s.judged.nuisance, s.rows & ~s.judged.nuisance
-    return np.asarray(raw[nuisance] >= threshold_at_rate(raw[benign], target))
+    caught = raw[nuisance] >= threshold_at_rate(raw[benign], target)
+    return float(caught.mean()) if len(caught) else None
 
 
 def catch_of(s: JudgedCalls, raw: Array, threshold: float, rows: Array) -> Catch:

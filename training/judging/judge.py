@@ -35,18 +35,17 @@ from callsieve.training.model.certify import FeedScores, difference_interval
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import FolderFacts
 from callsieve.training.model.scores import levels_of_folders, out_of_fold_scores, score_rows
-from callsieve.training.model.train import AmountFit, Trained, covered_calls, folder_entry, missing_calls
+from callsieve.training.model.train import Trained, covered_calls, folder_entry, missing_calls
 
 from .calls_made import by_calls_made, reliability_by
 from .class_figures import class_figures
 from .evasions import evasion_figures
-from .figures import Gain, HourlyRule, Rate
+from .figures import Gain, HourlyRule
 from .headline import (
     JudgedCalls,
     PolicyActions,
     band_figures,
     catch_of,
-    caught_in_hindsight,
     detection_curve,
     folder_figures,
     headline_of,
@@ -69,7 +68,6 @@ from .metrics import (
 from .run_figures import (
     AnnouncingFigures,
     CallCounts,
-    DataCurve,
     Judgement,
     OperatingPoint,
     RowCounts,
@@ -132,7 +130,6 @@ def judge(
         "covered": {} if t.settings.base else covered_calls(t.folders),
         "too_few": None if t.settings.base else missing_calls(t.folders),
         "odd_records": [sign for folder in t.folders for sign in folder.odd_records],
-        "data_curve": data_curve(calls, t.by_amount, band.certificate.target) if t.by_amount else None,
         "gain": gain_on(calls, band, *baselines[SHIPPED]) if SHIPPED in baselines else None,
         "kinds": class_figures(t, calls.rows & (scores >= band.threshold)),
         "baselines": {name: headline_of(calls, raw, own) for name, (raw, own) in baselines.items()},
@@ -183,27 +180,6 @@ def gain_on(s: JudgedCalls, band: Band, raw: Array, own: Band) -> Gain:
         "high": high,
         "callers": callers,
         "better": bool(low > 0 and callers >= FEWEST_CALLERS and false <= allowed),
-    }
-
-
-def data_curve(s: JudgedCalls, fits: Sequence[AmountFit], target: float) -> DataCurve:
-    """Returns the learning curve over the amount of data, and what the last amount gained, with callers resampled."""
-    caught = [caught_in_hindsight(s, fit.raw, target) for fit in fits]
-    nuisance, gain = s.rows & s.judged.nuisance, None
-    if len(fits) > 1 and nuisance.any():
-        low, high = difference_interval(caught[-1], caught[-2], s.caller[nuisance], seed=s.seed)
-        gain = Rate(rate=float(caught[-1].mean() - caught[-2].mean()), low=low, high=high)
-    return {
-        "points": [
-            {
-                "callers": fit.callers,
-                "rows": fit.rows,
-                "auc": ranking_figures(replace(s, raw=fit.raw))["auc"],
-                "in_hindsight": float(flags.mean()) if len(flags) else None,
-            }
-            for fit, flags in zip(fits, caught, strict=True)
-        ],
-        "gain": gain,
     }
 
 

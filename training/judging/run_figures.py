@@ -17,7 +17,7 @@ from callsieve.training.oversight.log.payload_types import GateEntry
 from .calls_made import Bucket, SliceReliability
 from .class_figures import ClassFigures
 from .evasions import Evasion
-from .figures import Catch, Gain, Headline, Headlines, Point, Rate
+from .figures import Catch, Gain, Headline, Headlines, Point
 from .headline import BandFigures, DetectionCurve, FolderFigures, Outcomes
 from .leak_probes import LeakProbes
 from .metrics import Histogram, NearCaller, PrecisionAtPrior, Ranking, Reliability, Slice
@@ -126,25 +126,6 @@ class SeenCalls(TypedDict):
     catch: Catch
 
 
-class AmountPoint(TypedDict):
-    """A training on an amount of callers: area under the ROC curve, and catch rate at the threshold in hindsight."""
-
-    callers: int
-    rows: int
-    auc: float | None
-    in_hindsight: float | None
-
-
-class DataCurve(TypedDict):
-    """The learning curve over the amount of data, whole training last; all amounts are judged on the same calls.
-
-    `gain`: catch rate in hindsight of the whole training less that of the amount before; None if there is none.
-    """
-
-    points: list[AmountPoint]
-    gain: Rate | None
-
-
 class Judgement(ScoreFigures):
     """Figures of a training.
 
@@ -152,8 +133,7 @@ class Judgement(ScoreFigures):
     several folders certified the model. `feeds` has the poorer records by the name of the feed, `flags` the
     certificates of model and flags together. `covered`: from all calls to those that judge, by evidence; {} with a
     truth. `too_few`: what is missing for a certificate. `odd_records`: signs that records were read in a wrong way, a
-    sentence each. `data_curve` is None unless the training had the option. `gain` is over the shipped model; None
-    without it, as in an adaptation, which stands beside its base.
+    sentence each. `gain` is over the shipped model; None without it, as in an adaptation, which stands beside its base.
     """
 
     model: ModelFigures
@@ -171,7 +151,6 @@ class Judgement(ScoreFigures):
     covered: dict[str, Covered]
     too_few: TooFew | None
     odd_records: list[str]
-    data_curve: DataCurve | None
     gain: Gain | None
 
 

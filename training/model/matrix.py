@@ -160,11 +160,6 @@ def joined_matrix(folders: Sequence[Matrix], X: Array) -> Matrix:
     return Matrix(X=X, **{name: np.concatenate([getattr(matrix, name) for matrix in folders]) for name in names})
 
 
-def rows_of(matrix: Matrix, rows: Array) -> Matrix:
-    """Returns a copy of some training rows, by their places."""
-    return Matrix(**{field.name: getattr(matrix, field.name)[rows] for field in fields(Matrix)})
-
-
 def before_current_holder(since: pd.Series[pd.Timestamp], start: Array) -> Array:
     """Returns whether each call precedes its number's last change of hands: the label is about another person."""
     early: Array = (since > pd.to_datetime(start, unit="ms", utc=True).to_numpy()).to_numpy()

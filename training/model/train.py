@@ -5,7 +5,7 @@ folds, labels and vectors of each folder -> fit -> calibrate and choose threshol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,9 +29,9 @@ from .bands import FEWEST_CERTIFIED_ON, ChosenBands, FeedFigures, caution_of, ch
 from .calibration import Calibrations, calibrate_models
 from .fit import FitRows, cv_folds, lightgbm_parameters, without_stopping
 from .flagged import FlagFigures
-from .matrix import Matrix, feature_columns, fingerprint, rows_of
+from .matrix import Matrix, feature_columns, fingerprint
 from .models import Fitted, fit_all
-from .pool import FolderFacts, Gathered, LastFolder, Pool, gather
+from .pool import FolderFacts, LastFolder, Pool, gather
 from .provenance import source_hash, versions
 from .scores import score_pool
 from .settings import Settings
@@ -39,7 +39,6 @@ from .split import days_of_records
 
 GOLDEN_ROWS = 16
 MAX_LEARNT_ROWS = 200_000  # training rows that simpler models are fitted on
-AMOUNTS = (0.25, 0.5)  # shares of the callers in a learning curve, before all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +64,6 @@ class FitFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class AmountFit:
-    """The scores of the risk model that was trained on an amount of callers: quarter, half or all of them.
-
-    callers, rows: number of callers and of their training rows on the complete feed. raw: scores of the calls of the
-    pool that judge; shape (calls,).
-    """
-
-    callers: int
-    rows: int
-    raw: Array
-
-
-@dataclass(frozen=True, slots=True)
 class Trained:
     """A finished training: the parts of the bundle and everything that judging needs.
 
@@ -88,7 +74,6 @@ class Trained:
     learnt: training rows of the complete feed, for simpler models, with `learnt_fold`, their cross-validation folds;
     none in an adaptation.
     last: the last folder. learning_curve: mean loss of the members of "model" on their held-out folds, after each tree.
-    by_amount: the learning curve over the amount of data, smallest amount first; empty if it was not wanted.
     """
 
     settings: Settings
@@ -107,12 +92,9 @@ class Trained:
     golden_rows: Array
     fitted: FitFigures
     learning_curve: list[float]
-    by_amount: list[AmountFit]
 
 
-def train(
-    data: Dataset | Sequence[Source], settings: Settings, progress: Progress | None = None, *, curve: bool = False
-) -> Trained:
+def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progress | None = None) -> Trained:
     """Fits the models, calibrates them, chooses thresholds and certifies them."""
     report = progress or silent
     source_hash()  # hash the source that this process runs, before files change during a long training
@@ -121,8 +103,6 @@ def train(
     fitted = fit_all(matrix, settings, lambda done: report("fit", 0.4 + 0.3 * done), gathered.learnt.release)
     report("score", 0.7)
     scores = score_pool(fitted, matrix, gathered, settings)
-    report("learning curve" if curve else "certify", 0.75 if curve else 0.9)
-    by_amount = fits_by_amount(gathered, settings, scores.by_feed[COMPLETE].raw, report) if curve else []
     report("certify", 0.9)
     chosen = choose_bands(scores.by_feed, gathered.pool, gathered.feed, caution_of(by_folder=fitted.by_folder))
     calibrations = calibrate_models(scores.by_feed, gathered.pool, second=SECOND in fitted.models)
@@ -151,54 +131,7 @@ def train(
         golden_rows=golden_rows(X, gathered.pool, feature_columns(settings.features)),
         fitted=figures,
         learning_curve=mean_curve(fitted.curves),
-        by_amount=by_amount,
     )
-
-
-def fits_by_amount(
-    gathered: Gathered, settings: Settings, raw: Array, report: Callable[[str, float], None]
-) -> list[AmountFit]:
-    """Trains the risk model again on a quarter and on half of the callers; returns these, and last the whole training.
-
-    Each training weighs its rows, finds its folds and stops early by its own callers alone. An amount without labelled
-    calls of both kinds is left out.
-    """
-    matrix, pool, amount = gathered.matrix, gathered.pool, amount_of_rows(gathered.matrix, settings.seed)
-    # Only calls that choose or judge need a score, and only the risk model of the complete feed is compared.
-    wanted = replace(gathered, pool=replace(pool, scored=pool.scored & (pool.choose | pool.certify)), poorer={})
-    fits = []
-    for step in range(len(AMOUNTS)):
-        report("learning curve", 0.75 + 0.05 * step)
-        rows = np.flatnonzero(matrix.complete & (amount <= step))
-        if len(np.unique(matrix.y[rows])) == 2:
-            part = rows_of(matrix, rows)
-            unknown = np.full(len(rows), None, dtype=object)  # without classes no model of content or mode is fitted
-            part = weighted_rows(replace(part, content=unknown, mode=unknown), settings)
-            gathered.learnt.release()
-            fitted = fit_all(part, settings, lambda _done: None, gathered.learnt.release)
-            scores = score_pool(fitted, part, wanted, settings).by_feed[COMPLETE].raw
-            fits.append(AmountFit(len(np.unique(part.caller)), len(rows), scores))
-    callers = len(np.unique(matrix.caller[matrix.complete]))
-    return [*fits, AmountFit(callers, int(matrix.complete.sum()), raw)]
-
-
-def amount_of_rows(matrix: Matrix, seed: int) -> Array:
-    """Returns for each training row the index of the first of AMOUNTS that has it; len(AMOUNTS) if none does.
-
-    Groups are drawn whole in random order, up to the share of innocent and of nuisance callers. A group with more
-    callers than are still missing waits for the next amount.
-    """
-    group = np.unique(matrix.group, return_inverse=True)[1]
-    pairs = np.unique(np.column_stack([group, matrix.caller, matrix.y]), axis=0)
-    callers = np.column_stack([np.bincount(pairs[:, 0], weights=pairs[:, 2] == label) for label in (0, 1)])
-    amount, drawn = np.full(len(callers), len(AMOUNTS)), np.zeros(2)
-    order = np.random.default_rng(seed).permutation(len(callers))
-    for step, share in enumerate(AMOUNTS):
-        limit = np.ceil(share * callers.sum(axis=0))
-        for code in order[amount[order] == len(AMOUNTS)].tolist():
-            if (drawn + callers[code] <= limit).all():
-                amount[code], drawn = step, drawn + callers[code]
-    return np.asarray(amount[group])
 
 
 def weighted_rows(matrix: Matrix, settings: Settings) -> Matrix:

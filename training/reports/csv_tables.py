@@ -27,7 +27,6 @@ def write_tables(figures: RunFigures, folder: Path) -> None:
         "kinds": figures["kinds"],
         "attacks": [flatten(evasion) for evasion in figures["attacks"]],
         "top_features": figures["model"]["top_features"],
-        "data_curve": (figures.get("data_curve") or {"points": []})["points"],
         "baselines": [{"way": name, **baseline_row(head)} for name, head in (heads | figures["baselines"]).items()],
         **{
             f"curve_{scorer}": [{"error": error, "catch": catch} for error, catch in points]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from callsieve.training.judging.judge import SHIPPED, is_candidate
 from callsieve.training.judging.metrics import Slice
-from callsieve.training.judging.run_figures import DataCurve, RunFigures
+from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.language import gettext, words
 from callsieve.training.model.bands import FEWEST_CERTIFIED_ON
 
@@ -14,7 +14,6 @@ from .wording import count, is_counted, is_number, share
 FEW_NUMBERS = 30  # nuisance numbers; an interval of their catch rate is about 35 points wide
 MOST_KINDS = 3
 CAUTIOUS = 0.1  # of a catch rate: a threshold that gives up more than this is worth moving
-SMALL_GAIN = 0.05  # of a catch rate: twice the callers for less than this are hardly worth it
 
 
 def missed(slices: list[Slice]) -> str:
@@ -86,26 +85,3 @@ def next_steps(figures: RunFigures) -> list[str]:
             )
         )
     return steps
-
-
-def more_data(curve: DataCurve | None) -> str:
-    """Returns what the learning curve over the amount of data says about more data; "" without a curve."""
-    if not curve:
-        return ""
-    gain = curve["gain"]
-    if gain is None or not (is_number(gain["rate"]) and is_number(gain["low"]) and is_number(gain["high"])):
-        return gettext("Nothing shows whether more data helps: there are too few callers for a part of them.")
-    rate, low, high = (f"{100 * value:+.1f}" for value in (gain["rate"], gain["low"], gain["high"]))
-    change = gettext(
-        "The last doubling changed the catch rate by %(rate)s points (95 %% interval %(low)s to %(high)s).",
-        rate=rate,
-        low=low,
-        high=high,
-    )
-    if gain["low"] > 0:
-        advice = gettext("More data may help.")
-    elif gain["high"] < SMALL_GAIN:
-        advice = gettext("More of the same data hardly helps.")
-    else:
-        advice = gettext("The nuisance numbers are too few to show whether more data helps.")
-    return f"{change} {advice}"

@@ -22,7 +22,7 @@ from callsieve.training.language import current_language, day, gettext, message,
 
 from . import before_after, headline_list
 from .drawing import Picture, percent
-from .next_steps import missed, more_data, next_steps
+from .next_steps import missed, next_steps
 from .pictures import pictures
 from .wording import basis, between, by_organisation, count, meaning, missing, one_in, rule_in_words, share, until
 
@@ -50,7 +50,6 @@ def page(figures: RunFigures, drawn: Mapping[str, Picture] | None = None) -> str
     template = pages.get_template("run_page.html")
     values = {"pictures": drawn or pictures(figures), "catch_basis": basis(figures), "run": figures}
     values |= {"steps": next_steps(figures), "missed": missed(figures.get("slices") or [])}
-    values |= {"more_data": more_data(figures.get("data_curve"))}
     covered = populations(figures)
     return render(template, figures, **values, populations=covered, simulated=simulated, soon=SOON, busy=BUSY)
 

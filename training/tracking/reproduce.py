@@ -219,7 +219,7 @@ def _adaptation(folder: Path, places: BaseAndAnswers, recorded: Mapping[str, Any
     if base.manifest != named["manifest_sha256"]:
         raise ValueError(
             f"{folder}: adapted from model {named['model']}, manifest {named['manifest_sha256']}; "
-            f"expected its folder as --base, got model {base.bundle.model_id}, manifest {base.manifest}"
+            f"expected its folder as --bundle, got model {base.bundle.model_id}, manifest {base.manifest}"
         )
     names = [f"{ANSWERS} {place}" for place in range(1, 1 + sum(name.startswith(f"{ANSWERS} ") for name in recorded))]
     paths = list(places.sheets) or [Path(recorded[name]["source"]) for name in names]

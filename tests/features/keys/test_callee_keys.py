@@ -173,7 +173,7 @@ def test_rotation_rekeys_written_files_and_a_destroyed_key_erases_callees(scored
         shutil.copy(scored / f"{name}.key", tmp_path / f"{name}.key")
     stolen = pq.read_table(data / "verdicts.parquet")
     old, new, c1, c2 = (tmp_path / f"{name}.key" for name in ("old", "new", "c1", "c2"))
-    command_json("privacy", "key", "rekey", old, new, *log, "--data", data, "--callee-keys", c1, c2)
+    command_json("privacy", "key", "rekey", old, new, *log, "--data", data, "--callees-key", c1, c2)
     calls, verdicts = (pq.read_table(data / name) for name in ("calls.parquet", "verdicts.parquet"))
     expected = with_callee_keys(calls.sort_by("start"), CalleeCipher(SECOND))["callee"].cast(pa.string())
     assert verdicts["callee"].cast(pa.string()).to_pylist() == expected.to_pylist()

@@ -59,7 +59,7 @@ REFUSED = {
     ),
     "day": (lambda _: parse_day("soon", "--first"), "--first: expected a day such as 2026-03-01, got 'soon'"),
     "day of digits": (lambda _: parse_day("+86 138 1234 5679", "day"), "day: expected a day such as 2026-03-01, got"),
-    "no zone": (lambda _: parse_time("2026-03-01T00:00:00", "--since"), "--since: expected a time with its zone"),
+    "no zone": (lambda _: parse_time("2026-03-01T00:00:00", "--first"), "--first: expected a time with its zone"),
     "act": (lambda f: tickets.read_act(write(f, "act", '{"act": 7}')), "act: expected `str`, got `int`"),
     "canaries": (lambda f: canaries.read_state(write(f, "s", '{"kind": 1}')), "`incident canaries plant` writes"),
     "folder": (lambda f: affected([f / "none"]), "no such folder; expected a copy of the affected data"),

@@ -26,7 +26,7 @@ from callsieve.training.cli.command_table import TABLE, main
 ALL = dict(commands(COMMAND))
 EXAMPLE = re.compile(r"Example: callsieve (.*)\Z", re.DOTALL)
 # Options that some commands take once and others several times, or with another enumeration of purposes.
-SEVERAL = {"data", "key", "purpose", "registers", "state", "verdicts"}
+SEVERAL = {"callees-key", "data", "key", "purpose", "registers", "state", "verdicts"}
 
 
 def example(name):

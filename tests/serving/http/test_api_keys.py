@@ -7,7 +7,7 @@ import pytest
 
 from callsieve.serving.http import access_log, api_keys
 from callsieve.serving.http.access_log import ACCESSES, CASE_ACCESSES, AccessLog, read_accesses
-from callsieve.serving.http.api_keys import KeyHolder, add_key, read_keys
+from callsieve.serving.http.api_keys import RATE, KeyHolder, add_key, read_keys
 from callsieve.serving.live.journal import file_numbers
 from tests.support import http_service
 from tests.support.waiting import wait_until
@@ -102,11 +102,11 @@ def test_requests_above_the_rate_are_refused(monkeypatch):
 
 
 def test_the_command_creates_a_key(path, run_command):
-    options = ("--keys", path, "--name", "proxy", "--scopes", "score,report", "--rate", "50")
+    options = ("--keys", path, "--name", "proxy", "--scopes", "score,report")
     code, key, _ = run_command("live", "api-key", *options)
     assert code == 0
     holder = read_keys(path).holder(bearer(key.strip()))
-    assert (holder.name, holder.scopes, holder.rate) == ("proxy", {"score", "report"}, 50)
+    assert (holder.name, holder.scopes, holder.rate) == ("proxy", {"score", "report"}, RATE)
 
 
 # Access log

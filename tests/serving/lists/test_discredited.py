@@ -58,8 +58,8 @@ def test_an_entry_takes_effect_after_the_time_for_an_appeal_and_ends_with_one(tm
     [
         ("", "agent", "why", "PARTY: expected"),
         ("firm 13800138000", "agent", "why", "PARTY: expected"),
-        ("firm", "agent", "", "--reason: expected"),
-        ("firm", "owner", "why", "--role: expected one of principal, agent"),
+        ("firm", "agent", "", "--why: expected"),
+        ("firm", "owner", "why", "ROLE: expected one of principal, agent"),
     ],
 )
 def test_an_invalid_entry_is_refused(tmp_path, party, role, reason, message):
@@ -70,9 +70,9 @@ def test_an_invalid_entry_is_refused(tmp_path, party, role, reason, message):
 
 def test_the_commands_print_the_notice_and_enter_the_audit_log(command_error, run_command, tmp_path):
     write_key(small.KEY, tmp_path / "log.key")
-    common = ("--role", "principal", "--registers", tmp_path, "--audit", tmp_path / "audit", "--signing-key")
+    common = ("principal", "--registers", tmp_path, "--audit", tmp_path / "audit", "--signing-key")
     words = ("某银行", *common, tmp_path / "log.key")
-    code, out, _ = run_command("govern", "discredited", "add", *words, "--reason", "投诉集中", "--json")
+    code, out, _ = run_command("govern", "discredited", "add", *words, "--why", "投诉集中", "--json")
     facts = json.loads(out)
     assert code == 0 and "某银行" in facts["zh"] and facts["valid_from"] in facts["zh"] and facts["entry"] == 0
     assert run_command("govern", "discredited", "appeal", *words, "--why", "申诉成立")[0] == 0

@@ -83,5 +83,5 @@ def test_a_service_without_the_table_refuses_the_model_in_one_line(folder, tmp_p
 @pytest.mark.system
 def test_spark_refuses_the_model_at_start(folder, tmp_path):
     inputs = ScoreInputs(calls=CallFile(path=tmp_path / "calls", layout="keyed"), bundle=folder / "bundle")
-    with pytest.raises(ValueError, match="expected a model of catalogue features alone; use --engine table"):
+    with pytest.raises(ValueError, match="expected a model of catalogue features alone; use --layout keyed"):
         spark_scoring.score(inputs, threads=1, progress=print)

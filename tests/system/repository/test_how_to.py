@@ -357,7 +357,7 @@ def test_the_page_on_adapting_moves_the_threshold_by_the_answers(written_world, 
         shutil.copyfile(trained_folder / name, folder / name)
     monkeypatch.chdir(folder)
     for name in ("ADAPT", "MODEL_REPLAY"):  # smaller than the shipped model
-        monkeypatch.setenv(f"CALLSIEVE_{name}_BASE", str(trained_folder / "run" / "bundle"))
+        monkeypatch.setenv(f"CALLSIEVE_{name}_BUNDLE", str(trained_folder / "run" / "bundle"))
     monkeypatch.setattr(choice, "SURPRISED", 2.0)  # so small a base says little about the answers
     adapt = "callsieve adapt --data first/data --answers first/to_check.csv"
     out = follow(

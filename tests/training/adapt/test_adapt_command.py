@@ -44,7 +44,7 @@ def rounds(folder, command_json, monkeypatch):
 
     def run(name, *earlier):
         answers = [word for before in earlier for word in ("--answers", folder / before / "to_check.csv")]
-        words = ("--base", folder / "base" / "bundle", "--data", folder / "calls", "--out", folder / name)
+        words = ("--bundle", folder / "base" / "bundle", "--data", folder / "calls", "--out", folder / name)
         words += ("--audit", folder / "log")
         return command_json("adapt", *words, "--tracking-uri", default_store(folder), *answers, "--threads", 2)
 
@@ -95,7 +95,7 @@ def test_three_rounds_of_checks_make_a_signed_model_that_scores(
     assert [len(touch["round"]["answers"]) for touch in touches] == [0, 175, 200]
     assert [bool(touch["follows"]) for touch in touches] == [False, True, True]
 
-    replay = ("model", "replay", folder / "three", *log, "--base", folder / "base" / "bundle", "--threads", 1)
+    replay = ("model", "replay", folder / "three", *log, "--bundle", folder / "base" / "bundle", "--threads", 1)
     again = command_json(*replay)
     assert again["differences"] == [] and again["same_bundle"]
     assert {"dataset answers 1", "dataset answers 2", "bundle.json", "model.txt", "MANIFEST.json"} < set(again["equal"])

@@ -92,9 +92,9 @@ def test_the_log_takes_notes_erases_payloads_and_proves_entries(run_command, fol
     recorded_run.record_run(recorded_run.run_paths_in(folder), folder)
     policy = folder / "policy.toml"
     policy.write_text('version = "2"\n')
-    words = ("--what", "block from band certified", "--why", "decision", "--file", policy, "--in", folder)
+    words = ("block from band certified", "--why", "decision", "--file", policy, "--in", folder)
     assert run_command("audit", "note", "policy", *words)[:2] == (0, "entry 3: policy\n")
-    words = ("--what", "calls of case 7", "--why", "appeal", "--in", folder)
+    words = ("calls of case 7", "--why", "appeal", "--in", folder)
     assert run_command("audit", "note", "access", *words)[:2] == (0, "entry 4: access\n")
     code, out, _ = run_command("audit", "erase", 4, "--why", "asked for", "--in", folder)
     assert (code, out) == (0, "entry 4: erased, entry 5\n")

@@ -19,7 +19,6 @@ SCORE = "score --bundle {run}/bundle --calls {world}/calls.parquet"
 FEATURES = "features --calls {world}/calls.parquet --layout keyed --out"
 ONE_SOURCE = "callsieve: train: expected one of --calls FILE and --data FOLDER\n"
 ONE_NETWORK = "callsieve: adapt: expected one of --calls FILE and --data FOLDER\n"
-ONE_TARGET = "callsieve: model export: expected either --mlflow FOLDER or --onnx FILE\n"
 DAYS = "callsieve: --valid-days: expected a whole number from 1 to 36,500, got "
 NOT_FOUND = "{none}: not found"
 OWN_CALLS = "--calls {own}/cdr.csv --layout {own}/op.toml"
@@ -59,7 +58,7 @@ FAULTS = [
         "adapt --data {world} --out {out} --answers {sheets}/chance.csv",
         "row 2: probability: expected the value that was",
     ),
-    ("adapt --data {world} --out {out} --base {none}", "none: MANIFEST.json is missing; expected a signed bundle"),
+    ("adapt --data {world} --out {out} --bundle {none}", "none: MANIFEST.json is missing; expected a signed bundle"),
     ("adapt --data {world} --out {out} --trust {sheets}/other.pub", "which is not trusted"),
     ("adapt --data {short} --out {out}", "calls: expected at least 9 days, of which 7 fill the windows, got "),
     ("score --bundle {run}/bundle --calls {none} --layout keyed", "none: not found"),
@@ -85,7 +84,6 @@ FAULTS = [
     (f"{FEATURES} {{world}}/complaints.parquet", "new or empty folder"),
     ("features --calls {none} --out {out}", NOT_FOUND),
     (f"features {OWN_CALLS} --out {{out}} --keep ID", "cdr.csv: --keep: no column 'ID'; the file has CDR_ID, ANI"),
-    ("features --calls {world}/calls.parquet --out {none} --memory 4", "4GiB"),
     (f"{FEATURES} {{none}} --features x", "x"),
     ("evaluate --bundle {run}/bundle --data {none}", "none: not found"),
     ("evaluate --bundle {own} --data {none}", NOT_FOUND),
@@ -95,8 +93,7 @@ FAULTS = [
     ("ingest checks --checks {none}", NOT_FOUND),
     ("ingest trusted {none}", NOT_FOUND),
     (f"privacy key new {{out}}.key --epoch {EPHEMERAL} --purpose callees", "use another name"),
-    ("study decay --data {world} --out {out} --train-days 25", "expected 2 periods or more and 81 days of calls"),
-    ("study roll --data {world} --out {out} --origins 2", "origins: expected 3 or more"),
+    ("study decay --data {world} --out {out}", "expected 2 periods or more and 91 days of calls"),
     ("audit verify --in {none}", "expected an audit log"),
     ("audit show --in {none}", "expected an audit log"),
     ("audit prove 0 --in {none}", "expected an audit log"),
@@ -104,8 +101,8 @@ FAULTS = [
     (f"cases show ffffffffffffffff {STORE}", "not known"),
     (f"cases show 13800138000 {STORE}", "16 digits"),
     (f"cases appeal ffffffffffffffff --ground because {STORE}", "ground must be one of delivery"),
-    (f"cases decide ffffffffffffffff --outcome so --person a --why b {STORE}", "outcome must be"),
-    (f"cases decide ffffffffffffffff --outcome upheld --person 13800138000 --why b {STORE}", "person must be"),
+    (f"cases decide ffffffffffffffff so --person a --why b {STORE}", "outcome must be"),
+    (f"cases decide ffffffffffffffff upheld --person 13800138000 --why b {STORE}", "person must be"),
     (f"cases notice ffffffffffffffff --lang fr {STORE}", "not known"),
     (f"cases list --rules {{none}} {STORE}", "{none}"),
 ]
@@ -120,16 +117,14 @@ USAGE = [
     ("adapt", ONE_NETWORK),
     ("adapt --calls {text} --data {world}", ONE_NETWORK),
     ("adapt --data {world} --complaints c", "--complaints: not used with no --calls"),
-    ("model export --bundle {none}", ONE_TARGET),
-    ("model export --bundle {none} --mlflow a --onnx b", ONE_TARGET),
     # A user could otherwise believe that rows were checked and quarantined.
     ("features --calls {none} --layout keyed --out o --quarantine q --strict --key k",
      ": --key, --quarantine, --strict: not used with "),
-    ("features --calls {none} --layout keyed --out o --engine spark --features lite --memory 2GiB",
-     ": --features, --memory: not used with "),
+    ("features --calls {none} --layout spark --out o --features lite --keep a",
+     ": --features, --keep: not used with "),
     ("score --calls {none} --layout keyed --bundle b --quarantine q --key k", ": --key, --quarantine: not used with "),
     ("score --calls {none} --layout keyed --bundle b --registers r --strict --key k", ": --strict: not used with "),
-    ("score --calls {none} --layout keyed --bundle b --engine spark --columns r", ": --columns: not used with "),
+    ("score --calls {none} --layout spark --bundle b --columns r", ": --columns: not used with "),
     ("score --calls {none} --layout keyed --bundle b --lists l", ": --lists: not used with --layout keyed"),
     ("score --calls {none} --bundle b --callees-key k", ": --callees-key: not used with "),
     (f"score --bundle {{own}} {OWN_CALLS} --keep CDR_ID", "--keep: not used with counts alone, without --out"),

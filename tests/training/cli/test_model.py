@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 
 
 def test_export_writes_a_checked_onnx_file(command_text, run_command, folder):
-    export = ("model", "export", "--bundle", folder / "bundle", "--onnx")
+    export = ("model", "export", "--bundle", folder / "bundle", "--out")
     code, out, err = run_command(*export, folder / "lite.onnx", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["thresholds"]["raw"] < 1e-12
@@ -39,7 +39,7 @@ def test_export_writes_a_checked_onnx_file(command_text, run_command, folder):
 
 
 def test_export_writes_an_mlflow_model(run_command, folder):
-    code, out, err = run_command("model", "export", "--bundle", folder / "bundle", "--mlflow", folder / "served")
+    code, out, err = run_command("model", "export", "--bundle", folder / "bundle", "--out", folder / "served")
     assert (code, err) == (0, "")
     assert "mlflow models serve" in out
     assert (folder / "served" / "MLmodel").is_file()
@@ -117,21 +117,16 @@ def connect(port):
 
 
 @pytest.mark.parametrize(
-    ("name", "study", "words", "expected"),
+    ("name", "study", "expected"),
     [
-        ("roll", "rolling", ("--origins", 4, "--step", 2), {"count": 4, "step_days": 2}),
-        (
-            "decay",
-            "decay",
-            ("--train-days", 22, "--weeks", 3, "--days", 5),
-            {"train_days": 22, "periods": 3, "days": 5},
-        ),
+        ("roll", "rolling", {"count": 3, "step_days": 3}),
+        ("decay", "decay", {"train_days": 35, "periods": 8, "days": 7}),
     ],
 )
-def test_a_study_gets_its_options_and_writes_its_figures(
-    run_command, world_folder, tmp_path, monkeypatch, name, study, words, expected
+def test_a_study_has_its_periods_and_writes_its_figures(
+    run_command, world_folder, tmp_path, monkeypatch, name, study, expected
 ):
-    """A replaced study receives each option as the right parameter, and its figures are written."""
+    """A replaced study receives its periods, and its figures are written."""
     parameters = {}
 
     def replacement(*_, **named):
@@ -141,7 +136,7 @@ def test_a_study_gets_its_options_and_writes_its_figures(
     monkeypatch.setattr(decay, study, replacement)
     monkeypatch.setattr(decay, "picture", lambda figures: f"<svg>{figures['a']}</svg>")
     out = tmp_path / "out"
-    code, text, _ = run_command("study", name, "--data", world_folder, *words, "--out", out, "--json")
+    code, text, _ = run_command("study", name, "--data", world_folder, "--out", out, "--json")
     assert (code, json.loads(text)) == (0, {"a": 1})
     assert expected.items() <= parameters.items()
     assert json.loads((out / f"{name}.json").read_text()) == {"a": 1}

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import shutil
 from dataclasses import asdict, replace
 from datetime import date, timedelta
 
@@ -32,6 +33,7 @@ from callsieve.training.drift.days import (
 )
 from callsieve.training.drift.monitor import calls_until, certificate, compare, limit, resembles
 from callsieve.training.drift.reference import (
+    REFERENCE,
     build_reference,
     ks,
     measure_reference,
@@ -347,7 +349,9 @@ def test_a_monitored_day_needs_seven_days_of_history(run_calls):
 def test_the_command_refuses_a_reference_of_another_model(
     run_command, training_run, run_key, world_folder, reference, tmp_path
 ):
-    words = ("--bundle", training_run[0] / "bundle", "--data", world_folder)
+    for name in ("bundle", "record"):
+        shutil.copytree(training_run[0] / name, tmp_path / name)
+    words = ("--bundle", tmp_path / "bundle", "--trust", training_run[0] / "signer.pub", "--data", world_folder)
     words += ("--audit", tmp_path / "audit", "--signing-key", run_key)
     code, out, _ = run_command("model", "monitor", *words, "--json")
     figures = json.loads(out)
@@ -356,12 +360,12 @@ def test_the_command_refuses_a_reference_of_another_model(
     assert figures["model"] == training_run[1]["model"]["id"] and len(figures["shifts"]) > 150
     code, out, _ = run_command("model", "monitor", *words)
     assert figures["day"] in out and "certificate at risk: the model was never certified" in out
-    other = tmp_path / "other.json"
+    other = tmp_path / "record" / REFERENCE
     write_reference(replace(reference, model="another"), other)
-    code, out, err = run_command("model", "monitor", *words, "--reference", other)
+    code, out, err = run_command("model", "monitor", *words)
     assert (code, out) == (1, "") and "got that of another" in err and err.count("\n") == 1
     other.write_text(json.dumps(asdict(reference) | {"format": 3}))
-    code, _, err = run_command("model", "monitor", *words, "--reference", other)
+    code, _, err = run_command("model", "monitor", *words)
     assert code == 1 and "expected the reference of a run" in err and err.count("\n") == 1
 
 

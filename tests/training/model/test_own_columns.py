@@ -22,7 +22,7 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training import Settings, read_dataset
 from callsieve.training.data.dataset_tables import table_facts
 from callsieve.training.drift.monitor import monitor
-from callsieve.training.drift.reference import measure_reference, write_reference
+from callsieve.training.drift.reference import REFERENCE, measure_reference, write_reference
 from callsieve.training.judging.leak_probes import LeakError, check_for_leaks
 from callsieve.training.model.train import train, write_bundle
 from callsieve.training.oversight.log.gates import shipped_gates
@@ -132,10 +132,11 @@ def test_monitoring_and_rule_figures_read_the_own_columns_of_a_folder(own_traine
     write_bundle(own_trained, tmp_path / "bundle", key)
     write_public_key(key.public_key(), tmp_path / "signer.pub")
     model = Scorer.load(tmp_path / "bundle", trusted=[key.public_key()]).bundle.model_id
-    write_reference(measure_reference(model, scored_calls(own_trained)), tmp_path / "usual.json")
+    (tmp_path / "record").mkdir()
+    write_reference(measure_reference(model, scored_calls(own_trained)), tmp_path / "record" / REFERENCE)
     ledger = Ledger(tmp_path / "audit", key, shipped_gates())
     common = {"trust": None, "ledger": ledger, "threads": 1, "progress": lambda *_: None}
-    figures = monitor(tmp_path / "bundle", folder, None, reference=tmp_path / "usual.json", **common)
+    figures = monitor(tmp_path / "bundle", folder, None, **common)
     assert figures["model"] == model and figures["calls"] > 0
     common |= {"policy": None, "key": None, "registers": None}
     assert rule_figures(folder, bundle=tmp_path / "bundle", **common)["calls"] > 0

@@ -1,25 +1,20 @@
 """Thresholds are chosen on out-of-fold scores: no member scores a group that it trained on."""
 
-import dataclasses
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.data.dataset import campaigns_of
-from callsieve.training.data.sources import sources_of
-from callsieve.training.judging.judge import data_curve, judged_calls, summarise
+from callsieve.training.judging.judge import judged_calls
 from callsieve.training.model import folds as call_folds
 from callsieve.training.model import models as steps
-from callsieve.training.model import train as training
 from callsieve.training.model.fit import NO_CV_FOLD, FitRows, cv_fold_of_calls, fit_members, mean_model
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import out_of_fold_scores
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import FOLDS, fold_rows, links_of
-from callsieve.training.model.train import amount_of_rows, train
+from callsieve.training.model.train import train
 
 pytestmark = pytest.mark.system
 
@@ -75,99 +70,6 @@ def test_thresholds_are_chosen_on_out_of_fold_scores_and_certified_on_scores_of_
     certify = np.flatnonzero(fold_rows("certify", folds.plan.certify, folds.fold, folds.start)[trained.pool.row])
     whole = read_forest(trained.models["model"]).predict_raw(vectors[certify])
     np.testing.assert_array_equal(trained.raw[certify], whole)
-
-
-@pytest.fixture(scope="module")
-def by_amount(dataset):
-    """A training with the learning curve over the amount of data, its matrices, and a function that repeats it."""
-    seen = {"matrices": [], "reads": 0}
-    weighted_rows, fits_by_amount = training.weighted_rows, training.fits_by_amount
-
-    def weighted(matrix, settings):
-        seen["matrices"].append(matrix)
-        return weighted_rows(matrix, settings)
-
-    def fits(gathered, settings, raw, report):
-        seen["again"] = lambda threads: fits_by_amount(
-            gathered, dataclasses.replace(settings, threads=threads), raw, lambda *_: None
-        )
-        return fits_by_amount(gathered, settings, raw, report)
-
-    def read():
-        seen["reads"] += 1
-        return dataset
-
-    (source,) = (dataclasses.replace(source, read=read) for source in sources_of(dataset))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "weighted_rows", weighted)
-        patch.setattr(training, "fits_by_amount", fits)
-        trained = train([source], Settings(threads=1, parameters={"rounds": 20}), curve=True)
-    return trained, seen
-
-
-def test_the_learning_curve_trains_on_whole_groups_of_a_quarter_and_of_half_of_the_callers(by_amount):
-    trained, seen = by_amount
-    whole, quarter, half = seen["matrices"][:3]
-    callers = [len(set(matrix.caller)) for matrix in (quarter, half, whole)]
-    assert [fit.callers for fit in trained.by_amount] == callers
-    assert [fit.rows for fit in trained.by_amount] == [len(matrix.y) for matrix in (quarter, half, whole)]
-    assert callers[0] / callers[2] == pytest.approx(1 / 4, abs=0.03)
-    assert callers[1] / callers[2] == pytest.approx(1 / 2, abs=0.03)
-    assert set(quarter.group) < set(half.group) < set(whole.group)
-    for part in (quarter, half):
-        inside = np.isin(whole.group, part.group)
-        np.testing.assert_array_equal(part.X, whole.X[inside])
-        np.testing.assert_array_equal(part.y, whole.y[inside])
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_amounts_are_a_quarter_and_half_of_the_innocent_and_of_the_nuisance_callers(seed):
-    rng = np.random.default_rng(seed)
-    group_of_caller = np.concatenate([[0] * 60, np.repeat(np.arange(1, 200), rng.integers(1, 4, 199))])
-    nuisance = np.where(group_of_caller % 5 == 1, rng.integers(0, 2, len(group_of_caller)), 0)
-    caller = np.repeat(np.arange(len(group_of_caller)), 3)
-    matrix = SimpleNamespace(caller=caller, group=7 * group_of_caller[caller], y=nuisance[caller].astype(np.int8))
-    amount = amount_of_rows(matrix, seed)
-    assert len(amount) == len(caller)
-    assert all(len(set(amount[matrix.group == group])) == 1 for group in matrix.group)
-    for label in (0, 1):
-        shares = [(amount[::3] <= step)[nuisance == label].mean() for step in range(3)]
-        assert shares == pytest.approx([1 / 4, 1 / 2, 1], abs=0.05)
-    assert (amount_of_rows(matrix, seed + 1) != amount).any()
-
-
-def test_the_learning_curve_leaves_the_model_of_the_run_as_it_is(by_amount, fitted_training):
-    with_curve, without = by_amount[0], fitted_training[0]
-    assert without.by_amount == []
-    assert with_curve.models == without.models
-    assert with_curve.card == without.card
-    np.testing.assert_array_equal(with_curve.raw, without.raw)
-
-
-def test_the_learning_curve_does_not_depend_on_threads(by_amount):
-    trained, seen = by_amount
-    for first, second in zip(trained.by_amount, seen["again"](2), strict=True):
-        np.testing.assert_array_equal(first.raw, second.raw)
-
-
-def test_all_amounts_are_judged_on_the_calls_that_judge_the_run(by_amount):
-    trained, seen = by_amount
-    assert seen["reads"] == 1  # a look at the judging calls is counted when they are read
-    calls, target = judged_calls(trained), 1e-3  # innocent calls are few: at 1 in 10,000 none may be flagged
-    curve = data_curve(calls, trained.by_amount, target)
-    own = summarise(trained)
-    assert curve["points"][-1]["auc"] == own["ranking"]["auc"]
-    assert data_curve(calls, trained.by_amount, 1e-4)["points"][-1]["in_hindsight"] == own["headline"]["in_hindsight"]
-    rates = []
-    for fit, point in zip(trained.by_amount, curve["points"], strict=True):
-        innocent, nuisance = (fit.raw[calls.rows & (calls.judged.nuisance == flag)] for flag in (False, True))
-        assert len(innocent) + len(nuisance) == own["ranking"]["calls"]
-        highest_passed = np.sort(innocent)[::-1][int(target * len(innocent))]
-        rates.append((nuisance > highest_passed).mean())
-        assert point["in_hindsight"] == pytest.approx(rates[-1], abs=1e-12)
-    assert len(set(rates)) == 3  # each amount has a model of its own
-    assert curve["gain"]["rate"] == pytest.approx(rates[2] - rates[1], abs=1e-12)
-    assert curve["gain"]["low"] <= curve["gain"]["rate"] <= curve["gain"]["high"]
 
 
 def test_held_out_labels_change_only_where_a_member_stops(fitted_training):

@@ -168,14 +168,6 @@ def example_figures() -> dict[str, Any]:
         ],
         "histogram": {"edges": [-6.0, -3.0, 0.0, 3.0], "nuisance": [40, 1_000, 5_102], "innocent": [109_000, 1_004, 6]},
         "learning_curve": [0.5, 0.3, 0.2, 0.19],
-        "data_curve": {
-            "points": [
-                {"callers": 1_204, "rows": 20_117, "auc": 0.9412, "in_hindsight": 0.781},
-                {"callers": 2_410, "rows": 40_309, "auc": 0.9533, "in_hindsight": 0.842},
-                {"callers": 4_822, "rows": 80_514, "auc": 0.9601, "in_hindsight": 0.901},
-            ],
-            "gain": {"rate": 0.059, "low": 0.021, "high": 0.097},
-        },
         "made_by": "callsieve train --data calls", "adapted": None, "base": None,
         "next": [COMMAND, "callsieve score --bundle callsieve-demo/bundle --help"],
     }  # fmt: skip
@@ -223,6 +215,5 @@ def adapted_figures(checks: int = 175, figures: dict[str, Any] | None = None) ->
         "data": data,
         "folds": {"train": span, "choose": span, "certify": span, "label_cutoff": cutoff},
         "learning_curve": [],
-        "data_curve": None,
         "seen": {"calls": 0, "catch": figures["seen"]["catch"]},
     }

@@ -299,26 +299,6 @@ def test_the_page_names_missed_kinds_the_nearest_innocent_callers_and_what_to_do
 
 
 @pytest.mark.usefixtures("no_pictures")
-@pytest.mark.parametrize(
-    ("gain", "says"),
-    [
-        ((0.059, 0.021, 0.097), "points (95 % interval +2.1 to +9.7). More data may help."),
-        ((0.001, -0.012, 0.015), "by +0.1 points (95 % interval -1.2 to +1.5). More of the same data hardly helps."),
-        ((-0.03, -0.05, -0.01), "interval -5.0 to -1.0). More of the same data hardly helps."),
-        ((0.1, -0.2, 0.4), "too few to show whether more data helps"),
-        (None, "there are too few callers for a part of them"),
-    ],
-)
-def test_more_data_may_help_only_if_the_last_doubling_gained_more_than_its_interval(gain, says):
-    figures = example_figures()
-    figures["data_curve"]["gain"] = gain and dict(zip(("rate", "low", "high"), gain, strict=True))
-    text = Page(page(figures)).text
-    assert says in text and "2,410 40,309 0.9533 84.2%" in text
-    figures["data_curve"] = None  # the option was not given
-    assert "amount of data" not in page(figures)
-
-
-@pytest.mark.usefixtures("no_pictures")
 def test_certified_and_uncertified_models_look_different():
     figures = example_figures()
     strip = r"Innocent calls passed, at least .*? (● certified|◆ not certified)"

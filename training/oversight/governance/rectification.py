@@ -35,7 +35,7 @@ class Rectification(TypedDict):
 def order(log: PersonalLog, party: str, reason: str, days: int, calendar: WorkingDays) -> Rectification:
     """Enters an order to a party with a deadline in working days from today."""
     check_note(party, "PARTY")
-    check_note(reason, "--reason")
+    check_note(reason, "--why")
     if _open_orders(log.log.folder, party):
         raise ValueError(f"{party}: has an open order; enter its re-check with callsieve govern rectification recheck")
     due = calendar.due(_today(), days).isoformat()

@@ -115,7 +115,7 @@ def hold(folder: Path, callers: Collection[str], purpose: str, person: str, log:
         `held`: rows of the file. `added`: rows that were not held before. `entry`: index of the entry in the log.
     """
     if not all(map(is_token, callers)):
-        raise ValueError("--token: expected tokens of numbers")
+        raise ValueError("TOKEN: expected tokens of numbers")
     unexpired = expiry_filter(current_declaration(folder), folder)
     calls, path = unexpired(read_keyed(folder / CALLS), "calls"), folder / f"{HOLD_TABLE}.parquet"
     failed = pc.equal(calls["attestation"].cast(pa.string()), "failed")

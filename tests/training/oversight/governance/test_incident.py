@@ -129,7 +129,7 @@ def test_an_incomplete_record_is_refused_in_one_line(tmp_path, old, new, match):
 
 
 def test_the_command_prints_deadlines_and_writes_the_facts(incident_files, run_command, tmp_path):
-    words = ("--record", incident_files[0] / "record.toml", "--out", tmp_path / "out")
+    words = (incident_files[0] / "record.toml", "--out", tmp_path / "out")
     code, out, err = run_command("govern", "incident", "drill", *words)
     assert (code, err) == (0, "")
     assert "2026-03-02T10:30:00+08:00  regulator_1h" in out and "the key of epoch e1 leaked, too" in out
@@ -141,7 +141,7 @@ def test_the_command_prints_the_facts_as_json(command_json, monkeypatch, tmp_pat
     counts |= {"epochs": ["e1"], "clocks": {}, "readable_epochs": []}
     names = lambda record, out: counts | {"record": record.name, "out": out.name}
     monkeypatch.setattr("callsieve.training.oversight.governance.incident.drill", names)
-    facts = command_json("govern", "incident", "drill", "--record", "r", "--out", tmp_path / "o")
+    facts = command_json("govern", "incident", "drill", "r", "--out", tmp_path / "o")
     assert facts == counts | {"record": "r", "out": "o"}
 
 
@@ -248,23 +248,23 @@ def test_commands_plant_and_search(run_command, monkeypatch, planted, tmp_path):
     monkeypatch.chdir(tmp_path)
     run = partial(run_command, "govern", "incident")
     copy = ["--calls", planted / "calls.parquet", "--store-key", "store.key", "--out", "copy.parquet"]
-    code, out, _ = run("plant-canaries", "--key", "canary.key", "--dataset", "x", *copy, "--json")
+    code, out, _ = run("plant-canaries", "--key", "canary.key", "--name", "x", *copy, "--json")
     assert code == 0 and json.loads(out)["rows"] == 6020
     code, out, _ = run("search-canaries", "copy.parquet", "--key", "canary.key", "--store-key", "store.key")
     assert code == 1 and "x: 20 of 20 canaries found" in out
     code, out, _ = run("search-canaries", planted / "calls.parquet", "--key", "canary.key", "--json")
     assert code == 0 and json.loads(out)["datasets"][0]["found"] == 0
-    code, out, _ = run("plant-canaries", "--key", "canary.key", "--dataset", "raw", "--count", 3, "--since",
-                         "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z")  # fmt: skip
-    assert code == 0 and len(out.splitlines()) == 4
-    code, out, _ = run("plant-canaries", "--key", "canary.key", "--dataset", "json", "--count", 3, "--since",
-                         "2026-03-01T00:00:00Z", "--until", "2026-03-02T00:00:00Z", "--json")  # fmt: skip
-    assert code == 0 and len(json.loads(out)["lines"]) == 4
-    code, _, err = run("plant-canaries", "--key", "canary.key", "--dataset", "raw2", "--since", "2026-03-01T00:00:00Z",
-                         "--until", "2026-03-02")  # fmt: skip
-    assert code == 1 and "--until: expected a time with its zone" in err
+    code, out, _ = run("plant-canaries", "--key", "canary.key", "--name", "raw", "--first",
+                         "2026-03-01T00:00:00Z", "--last", "2026-03-02T00:00:00Z")  # fmt: skip
+    assert code == 0 and len(out.splitlines()) == 21
+    code, out, _ = run("plant-canaries", "--key", "canary.key", "--name", "json", "--first",
+                         "2026-03-01T00:00:00Z", "--last", "2026-03-02T00:00:00Z", "--json")  # fmt: skip
+    assert code == 0 and len(json.loads(out)["lines"]) == 21
+    code, _, err = run("plant-canaries", "--key", "canary.key", "--name", "raw2", "--first", "2026-03-01T00:00:00Z",
+                         "--last", "2026-03-02")  # fmt: skip
+    assert code == 1 and "--last: expected a time with its zone" in err
     assert "raw2" not in (tmp_path / "canaries.json").read_text()  # the state lists printed canaries only
-    code, _, err = run("plant-canaries", "--key", "canary.key", "--dataset", "raw2")
+    code, _, err = run("plant-canaries", "--key", "canary.key", "--name", "raw2")
     assert code == 2 and "--store-key" in err
 
 

@@ -122,8 +122,8 @@ def test_an_order_of_rectification_is_open_until_a_recheck_closes_it(
 ):
     monkeypatch.setattr(rectification, "_today", lambda: date(2026, 3, 6))
     person = ("--data", tmp_path, "--person", "p1")
-    order = ("govern", "rectification", "order", "示例电信", "--reason", "举报率居首", *person)
-    assert "--reason: expected at most 500" in command_error(*order[:5], "致电 13800138000", *person)
+    order = ("govern", "rectification", "order", "示例电信", "--why", "举报率居首", *person)
+    assert "--why: expected at most 500" in command_error(*order[:5], "致电 13800138000", *person)
     row = command_json(*order, "--days", "1")
     assert (row["due"], row["state"]) == ("2026-03-09", "open"), "the Monday after"
     assert "has an open order" in command_error(*order)

@@ -112,7 +112,7 @@ def test_calls_that_failed_authentication_outlive_the_others(make_folder, log, c
     traced = next(call["caller"] for call in calls.to_pylist() if call["attestation"] != "failed")
     current = calls.to_pylist()[1:]
     wanted = [call for call in current if call["attestation"] == "failed" or call["caller"] == traced]
-    hold = ("privacy", "hold", "--data", folder, "--purpose", "case 7", "--person", "p1", "--token", traced)
+    hold = ("privacy", "hold", "--data", folder, "--purpose", "case 7", "--person", "p1", traced)
     facts = [command_json(*hold, *keys_of(log)) for _ in range(2)]
     assert [(fact["held"], fact["added"]) for fact in facts] == [(len(wanted), len(wanted)), (len(wanted), 0)]
     entries = [payload for _, payload in payloads(log, "access")]
