@@ -75,7 +75,7 @@ def record_training(
     >>> data, settings = read_dataset(Path("world")), Settings(threads=1)
     >>> figures = record_training(data, settings, Path("run"), source="a simulated world")
     >>> sorted(file.name for file in Path("run/bundle").iterdir())
-    ['MANIFEST.json', 'MANIFEST.sig', 'bundle.json', 'model.txt']
+    ['MANIFEST.json', 'MANIFEST.sig', 'bundle.json', 'model.forest', 'model.txt']
 
     Args:
         data: a data set, or the folders of a training; the days of the last are monitored.

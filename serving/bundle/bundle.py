@@ -1,17 +1,18 @@
-"""The bundle: a model on disk, as a folder of text files with one signature over all of them.
+"""The bundle: a model on disk, as a folder of files with one signature over all of them.
 
-    model.txt      the yes-no model, in LightGBM's text format
-    second.txt     optional: the yes-no model for records of answered calls only and of outgoing calls only
-    content.txt    optional: the kind of nuisance (one of the classes in the metadata)
-    mode.txt       optional: who or what is calling
+    model.forest   the trees of the yes-no model, packed (`forest_layout.py`)
+    model.txt      the same trees in LightGBM's text format, which nothing that serves parses
+    second.*       optional: the yes-no model for records of answered calls only and of outgoing calls only
+    content.*      optional: the kind of nuisance (one of the classes in the metadata)
+    mode.*         optional: who or what is calling
     bundle.json    the metadata: features, calibration, bands with certificates, golden vectors, ...
     MANIFEST.json  SHA-256 and size of each file above
     MANIFEST.sig   Ed25519 signature over the bytes of MANIFEST.json
 
 A bundle has no pickle and no code. `load` reads each file once and runs all checks on those bytes, in this order:
 signature, hashes, metadata, structure of each model. Then the models must reproduce the golden scores bit for bit. The
-last two checks of a model other than `model.txt` may wait for its first use. Until then its file stays open and out of
-memory; it is read again from there, even if the folder was replaced, and its hash is checked again.
+last two checks of a model other than `model.forest` may wait for its first use. Until then its file stays open and out
+of memory; it is read again from there, even if the folder was replaced, and its hash is checked again.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from callsieve.features.files.decode import Record, json_as
 from callsieve.features.files.strict_json import encode
 from callsieve.features.online.feeds import needs_second_model
 
-from .forest import Forest, model_from_text
-from .forest_reader import Model
+from .forest import Forest
+from .forest_layout import MAX_BYTES, Layout
 from .metadata import (
     FORMAT,
     OPTIONAL_MODELS,
@@ -45,12 +46,12 @@ from .metadata import (
     metadata_from_json,
     metadata_to_json,
 )
-from .model_text import MAX_CHARS
 from .signing import check_keys, sign, verify_signature
 
 METADATA, MANIFEST, SIGNATURE = "bundle.json", "MANIFEST.json", "MANIFEST.sig"
-_MODEL_FILES = {name: f"{name}.txt" for name in ("model", SECOND, *OPTIONAL_MODELS)}
-_MAX_BYTES = {METADATA: 4 << 20} | dict.fromkeys(_MODEL_FILES.values(), MAX_CHARS)
+_NAMES = ("model", SECOND, *OPTIONAL_MODELS)
+FORESTS, TEXTS = ({name: f"{name}.{kind}" for name in _NAMES} for kind in ("forest", "txt"))
+_MAX_BYTES = dict.fromkeys(FORESTS.values(), MAX_BYTES) | dict.fromkeys(TEXTS.values(), 32 << 20) | {METADATA: 4 << 20}
 _MAX_MANIFEST_BYTES = 1 << 16
 _PIECE = 1 << 18  # bytes; a processor keeps them in its cache
 
@@ -121,7 +122,7 @@ class Bundle(BundleMetadata, frozen=True, kw_only=True):
 
 def save(
     metadata: BundleMetadata,
-    models: Mapping[str, str],
+    models: Mapping[str, tuple[str, bytes]],
     golden_rows: Sequence[Sequence[float]],
     folder: Path | str,
     signing_key: Ed25519PrivateKey,
@@ -129,24 +130,22 @@ def save(
     """Writes a bundle, whole or not at all, and returns its model id. Equal input gives equal bytes.
 
     Args:
-        models: LightGBM's texts by name: "model", "second" if the metadata have its calibration, and "content" and
-            "mode" if they name their classes.
+        models: LightGBM's text and the packed trees by name: "model", "second" if the metadata have its calibration,
+            and "content" and "mode" if they name their classes.
         golden_rows: rows of F values (NaN: missing). Their scores are stored and must be reproduced at each load.
     """
     folder = Path(folder)
     if os.path.lexists(folder):
         raise FileExistsError(f"{folder}: exists already; a bundle is never overwritten")
     rows = tuple(tuple(map(float, row)) for row in golden_rows)
-    texts = {}
-    for name, text in models.items():
-        with _bundle_errors(f"{name}.txt"):
-            texts[name] = text.encode()
-    _check_models(metadata, texts)
-    forests = _open_models(metadata, texts)
+    packed = {name: trees for name, (_, trees) in models.items()}
+    _check_models(metadata, packed)
+    forests = _open_models(metadata, packed)
     with _bundle_errors(METADATA):
         scores = {name: tuple(forest.predict_few(rows)) for name, forest in forests.items()}
         metadata_bytes = metadata_to_json(msgspec.structs.replace(metadata, golden=GoldenVectors(rows, scores)))
-    files = {METADATA: metadata_bytes} | {_MODEL_FILES[name]: text for name, text in texts.items()}
+    files = {METADATA: metadata_bytes} | {FORESTS[name]: trees for name, trees in packed.items()}
+    files |= {TEXTS[name]: text.encode() for name, (text, _) in models.items()}
     listed = {name: _ListedFile(_sha256(data), len(data)) for name, data in files.items()}
     manifest = encode(msgspec.to_builtins(_Manifest("callsieve bundle", FORMAT, listed)))
     signature = sign(manifest, signing_key)
@@ -183,7 +182,7 @@ def load(
     files: dict[str, bytes | _OpenFile] = {}
     for name, file in listed.items():
         with _bundle_errors(name):
-            later = lazy and name in _MODEL_FILES.values() and name != _MODEL_FILES["model"]
+            later = name in TEXTS.values() or (lazy and name not in (METADATA, FORESTS["model"]))
             files[name] = _OpenFile(folder / name, file) if later else read_bounded(folder / name, file.size)
     metadata, forests = _open(files, listed, on_check)
     with _bundle_errors(METADATA):
@@ -228,9 +227,15 @@ def _signed_files(
                 raise ValueError(f"files must be among {', '.join(_MAX_BYTES)}, got {name[:80]!r}")
             if file.size > _MAX_BYTES[name]:
                 raise ValueError(f"{name}: size must be at most {_MAX_BYTES[name]}, got {file.size}")
-        for name in (METADATA, _MODEL_FILES["model"]):
+        for name in (METADATA, TEXTS["model"]):
             if name not in listed:
                 raise ValueError(f"files must list {name}")
+        for name, text in TEXTS.items():
+            if (text in listed) != (FORESTS[name] in listed):
+                raise ValueError(
+                    f"files must list both {text} and {FORESTS[name]}, its trees as they are served; train or adapt "
+                    "again: `callsieve train` and `callsieve adapt` write both"
+                )
     return signed_by, listed
 
 
@@ -247,54 +252,54 @@ def _open(
     with _bundle_errors(METADATA):
         metadata = metadata_from_json(_content(files[METADATA]))
     on_check(f"metadata: {METADATA} follows every rule of format {metadata.format}")
-    texts = {name: files[path] for name, path in _MODEL_FILES.items() if path in files}
-    _check_models(metadata, texts)
-    optional = {name: file for name, file in texts.items() if isinstance(file, _OpenFile)}
-    forests = _open_models(metadata, {name: file for name, file in texts.items() if isinstance(file, bytes)}, on_check)
+    packed = {name: files[path] for name, path in FORESTS.items() if path in files}
+    _check_models(metadata, packed)
+    optional = {name: file for name, file in packed.items() if isinstance(file, _OpenFile)}
+    forests = _open_models(metadata, {name: file for name, file in packed.items() if isinstance(file, bytes)}, on_check)
     for name, forest in forests.items():
-        with _bundle_errors(_MODEL_FILES[name]):
+        with _bundle_errors(FORESTS[name]):
             _check_golden(forest, metadata.golden, name)
         rows = len(metadata.golden.rows)
-        on_check(f"golden vectors: {_MODEL_FILES[name]} gives the scores of {rows} rows bit for bit")
+        on_check(f"golden vectors: {FORESTS[name]} gives the scores of {rows} rows bit for bit")
     for name, lazy_file in optional.items():
         read = partial(_checked_model, metadata, name, lazy_file)
         forests[name] = Forest(read, metadata.features, _classes(metadata, name))
     return metadata, forests
 
 
-def _checked_model(metadata: BundleMetadata, name: str, file: _OpenFile) -> Model:
-    with _bundle_errors(_MODEL_FILES[name]):
+def _checked_model(metadata: BundleMetadata, name: str, file: _OpenFile) -> Layout:
+    with _bundle_errors(FORESTS[name]):
         data = file.read()
         _check_file(data, file.listed)
-    model, features, classes = _read_model(metadata, name, data), metadata.features, _classes(metadata, name)
-    with _bundle_errors(_MODEL_FILES[name]):
-        _check_golden(Forest(model, features, classes), metadata.golden, name)
-    return model
+    layout = _layout(metadata, name, data)
+    with _bundle_errors(FORESTS[name]):
+        _check_golden(Forest(layout, metadata.features, layout.classes), metadata.golden, name)
+    return layout
 
 
-def _read_model(metadata: BundleMetadata, name: str, data: bytes) -> Model:
-    with _bundle_errors(_MODEL_FILES[name]):
-        return model_from_text(data, metadata.features, _classes(metadata, name), metadata.categorical)
+def _layout(metadata: BundleMetadata, name: str, data: bytes) -> Layout:
+    with _bundle_errors(FORESTS[name]):
+        return Layout(data, metadata.features, _classes(metadata, name), metadata.categorical)
 
 
 def _classes(metadata: BundleMetadata, name: str) -> int:
     return len(metadata.classes[name]) if name in metadata.classes else 1
 
 
-def _check_models(metadata: BundleMetadata, texts: Mapping[str, bytes | _OpenFile]) -> None:
+def _check_models(metadata: BundleMetadata, packed: Mapping[str, bytes | _OpenFile]) -> None:
     expected = {"model", *metadata.classes} | ({SECOND} if metadata.second_calibration else set())
-    if texts.keys() != expected:
-        raise BundleError(f"{METADATA}: needs the models {sorted(expected)}, got {sorted(texts)}")
+    if packed.keys() != expected:
+        raise BundleError(f"{METADATA}: needs the models {sorted(expected)}, got {sorted(packed)}")
 
 
 def _open_models(
-    metadata: BundleMetadata, texts: Mapping[str, bytes], on_check: Callable[[str], object] = _ignore
+    metadata: BundleMetadata, packed: Mapping[str, bytes], on_check: Callable[[str], object] = _ignore
 ) -> dict[str, Forest]:
     forests = {}
-    for name, data in texts.items():
-        model = _read_model(metadata, name, data)
-        on_check(f"structure: {_MODEL_FILES[name]} has {model.tree_count} trees with valid structure")
-        forests[name] = Forest(model, metadata.features, _classes(metadata, name))
+    for name, data in packed.items():
+        layout = _layout(metadata, name, data)
+        on_check(f"structure: {FORESTS[name]} has {layout.trees} trees with valid structure")
+        forests[name] = Forest(layout, metadata.features, layout.classes)
     return forests
 
 

@@ -1,8 +1,7 @@
-/* Evaluates and explains a forest of decision trees, exactly as LightGBM does, and reads one from its text. `forest.py`
-calls it.
+/* Evaluates and explains a forest of decision trees, exactly as LightGBM does. `forest.py` calls it.
 
-Where it evaluates and explains, the caller guarantees that every index is in range and that a child comes after its
-parent; nothing is checked there.
+`callsieve_forest_check` checks a file's nodes. Everywhere else the caller guarantees that every index is in range and
+that a child comes after its parent.
 
 A row first becomes ranks: one 16-bit number for each column. The rank of a value is the number of the feature's
 thresholds below it, so `rank > bound` decides as `value > threshold` does. A feature has a column for each way in which
@@ -457,372 +456,44 @@ INLINED int64_t explain_rows(const Forest *f, const double *rows, int64_t count,
 TWICE(callsieve_forest_explain, (const Forest *f, const double *rows, int64_t count, double *contributions),
       explain_rows, f, rows, count, contributions)
 
-/* Reading of a model text. Unlike the rest of this file, it takes hostile input: every access is checked. It accepts a
-part of what `model_text.py` accepts, and returns 0 for anything else, which that module then reads or refuses. */
-
-#define MOST_LEAVES 4096 /* of a tree, as `model_text.MAX_LEAVES` */
-#define MOST_DEPTH 512
-#define MOST_PACKED 32767 /* nodes of a packed tree */
-#define LOWEST_POWER -70  /* of ten, in `powers` */
-#define HIGHEST_POWER 40
-#define CATEGORICAL 1     /* bit of a decision */
-
-typedef struct { const char *at, *end; } Cursor;
-typedef struct { uint64_t low, high; } Power; /* the upper 128 bits of a power of five */
-
-/* Nodes of all trees as the text has them. `set` is the first of the `set_words` words of a categorical node. */
-typedef struct {
-    int64_t trees, nodes, leaves, words, packed;
-    int32_t *tree_leaves, *feature, *set, *set_words, *leaf_count;
-    double *threshold, *leaf;
-    int16_t *left, *right;
-    int8_t *decision;
-    uint32_t *word;
-} Raw;
-
-INLINED int take(Cursor *c, const char *word)
-{
-    const size_t length = strlen(word);
-    if ((size_t)(c->end - c->at) < length || memcmp(c->at, word, length)) return 0;
-    c->at += length;
-    return 1;
-}
-
-INLINED int is_digit(const Cursor *c) { return c->at < c->end && (unsigned char)(*c->at - '0') < 10; }
-
-/* Reads a whole number of at most 10 digits, without a sign of zero or leading zeros. */
-INLINED int whole(Cursor *c, int64_t *value)
-{
-    const int negative = c->at < c->end && *c->at == '-';
-    c->at += negative;
-    if (!is_digit(c) || (*c->at == '0' && negative)) return 0;
-    const char *first = c->at;
-    int64_t number = 0;
-    while (is_digit(c) && c->at - first < 11) number = 10 * number + (*c->at++ - '0');
-    if (c->at - first > 10 || (*first == '0' && c->at - first > 1)) return 0;
-    *value = negative ? -number : number;
-    return 1;
-}
-
-/* Converts `mantissa` * 10^`power` to the nearest double (Lemire 2021). Returns 0 where that needs more precision. */
-INLINED int nearest(uint64_t mantissa, int64_t power, const Power *powers, double *value)
-{
-    if (!mantissa) {
-        *value = 0;
-        return 1;
-    }
-    if (power < LOWEST_POWER || power > HIGHEST_POWER) return 0;
-    const int zeros = __builtin_clzll(mantissa);
-    const uint64_t number = mantissa << zeros;
-    const Power five = powers[power - LOWEST_POWER];
-    const unsigned __int128 product = (unsigned __int128)number * five.high;
-    uint64_t low = (uint64_t)product, high = (uint64_t)(product >> 64);
-    if ((high & 0x1FF) == 0x1FF) {
-        const uint64_t more = (uint64_t)((unsigned __int128)number * five.low >> 64);
-        low += more;
-        high += low < more;
-    }
-    if (low == UINT64_MAX && (power < -27 || power > 55)) return 0;
-    const int upper = (int)(high >> 63);
-    uint64_t bits = high >> (upper + 9);
-    int64_t exponent = (((152170 + 65536) * power) >> 16) + 63 + upper - zeros + 1023;
-    if (exponent <= 0 || exponent >= 2046) return 0;
-    if (low <= 1 && power >= -4 && power <= 23 && (bits & 3) == 1 && bits << (upper + 9) == high) bits &= ~1ull;
-    bits = (bits + (bits & 1)) >> 1;
-    if (bits >> 53) {
-        bits = 1ull << 52;
-        exponent++;
-    }
-    bits = (bits & ~(1ull << 52)) | (uint64_t)exponent << 52;
-    memcpy(value, &bits, sizeof bits);
-    return 1;
-}
-
-/* Reads a decimal number below 10^`before`, with at most `up` digits of a positive exponent. `value` may be NULL. */
-INLINED int real(Cursor *c, int before, int up, const Power *powers, double *value)
-{
-    const int negative = c->at < c->end && *c->at == '-';
-    c->at += negative;
-    const char *first = c->at;
-    uint64_t mantissa = 0;
-    int64_t power = 0, digits = 0;
-    for (; is_digit(c) && c->at - first <= before; c->at++) {
-        mantissa = 10 * mantissa + (uint64_t)(*c->at - '0');
-        digits += digits || *c->at != '0'; /* `mantissa` may wrap to 0 */
-    }
-    if (c->at == first || c->at - first > before || (*first == '0' && c->at - first > 1)) return 0;
-    if (c->at < c->end && *c->at == '.') {
-        const char *point = ++c->at;
-        for (; is_digit(c) && c->at - point <= 25; c->at++) {
-            mantissa = 10 * mantissa + (uint64_t)(*c->at - '0');
-            digits += digits || *c->at != '0'; /* `mantissa` may wrap to 0 */
-        }
-        power = point - c->at;
-        if (!power || power < -25) return 0;
-    }
-    if (c->at < c->end && *c->at == 'e') {
-        c->at++;
-        if (c->at == c->end || (*c->at != '-' && *c->at != '+')) return 0;
-        const int down = *c->at++ == '-', most = down ? 3 : up;
-        const char *start = c->at;
-        int64_t exponent = 0;
-        for (; is_digit(c) && c->at - start <= most; c->at++) exponent = 10 * exponent + (*c->at - '0');
-        if (c->at == start || c->at - start > most) return 0;
-        power += down ? -exponent : exponent;
-    }
-    if (!value) return 1;
-    if (digits > 19 || !nearest(mantissa, power, powers, value)) return 0;
-    if (negative) *value = -*value;
-    return 1;
-}
-
-/* Reads a line of `count` numbers after its key. */
-#define NUMBERS(key, count, read) \
-    if (!take(c, key)) return 0; \
-    for (int64_t i = 0; i < (count); i++) { \
-        if (i && !take(c, " ")) return 0; \
-        if (!(read)) return 0; \
-    } \
-    if (!take(c, "\n")) return 0;
-
-INLINED int between(Cursor *c, int64_t low, int64_t high, int64_t *value)
-{
-    return whole(c, value) && low <= *value && *value <= high;
-}
-
-/* Reads the sets of a tree and gives them to its categorical nodes. */
-static int read_sets(Cursor *c, Raw *r, int64_t nodes, int64_t sets, const int32_t *levels)
-{
-    static const int64_t most = INT32_MAX;
-    int64_t bounds[MOST_LEAVES + 1], node_of[MOST_LEAVES], v, used = 0;
-    for (int64_t k = 0; k < sets; k++) node_of[k] = -1;
-    for (int64_t n = r->nodes; n < r->nodes + nodes; n++) {
-        r->set[n] = r->set_words[n] = 0;
-        const int categorical = r->decision[n] & CATEGORICAL;
-        if (levels && (levels[r->feature[n]] >= 0) != categorical) return 0;
-        if (!categorical) continue;
-        const double index = r->threshold[n];
-        if (!(index >= 0 && index < (double)sets) || index != floor(index) || node_of[(int64_t)index] >= 0) return 0;
-        node_of[(int64_t)index] = n;
-        used++;
-    }
-    if (used != sets) return 0;
-    if (!sets) return 1;
-    NUMBERS("cat_boundaries=", sets + 1, between(c, 0, most, bounds + i))
-    if (bounds[0]) return 0;
-    for (int64_t k = 0; k < sets; k++)
-        if (bounds[k + 1] <= bounds[k]) return 0;
-    if (bounds[sets] > c->end - c->at) return 0; /* a word takes a character at least: so the words have room */
-    NUMBERS("cat_threshold=", bounds[sets], between(c, 0, UINT32_MAX, &v) && (r->word[r->words + i] = (uint32_t)v, 1))
-    for (int64_t k = 0; k < sets; k++) {
-        const int64_t n = node_of[k], words = bounds[k + 1] - bounds[k];
-        const int64_t spare = levels ? 32 * words - levels[r->feature[n]] : 0;
-        const uint32_t last = r->word[r->words + bounds[k + 1] - 1];
-        if (spare >= 32 || (spare > 0 && last >> (32 - spare)) || words > MOST_PACKED) return 0;
-        r->set[n] = (int32_t)(r->words + bounds[k]);
-        r->set_words[n] = (int32_t)words;
-    }
-    r->words += bounds[sets];
-    return 1;
-}
-
-/* The halves of a word of a set that have levels: column and bits of each part of a categorical node. */
-#define HALF(r, n, h) ((uint16_t)((r)->word[(r)->set[n] + (h) / 2] >> 16 * ((h) % 2)))
-
-INLINED int64_t count_parts(const Raw *r, int64_t n)
-{
-    int64_t parts = 0;
-    for (int64_t h = 0; h < 2 * r->set_words[n]; h++) parts += HALF(r, n, h) != 0;
-    return parts ? parts : 1;
-}
-
-static int read_tree(Cursor *c, int64_t index, Raw *r, int64_t width, const int32_t *levels, const Power *powers)
-{
-    int64_t v, leaves, sets;
-    if (!take(c, "Tree=") || !whole(c, &v) || v != index || !take(c, "\nnum_leaves=")) return 0;
-    if (!between(c, 1, MOST_LEAVES, &leaves) || !take(c, "\nnum_cat=")) return 0;
-    if (!between(c, 0, leaves - 1, &sets) || !take(c, "\n")) return 0;
-    const int64_t nodes = leaves - 1, n = r->nodes, l = r->leaves, some = leaves > 1 ? leaves : 0;
-    /* A number takes a character at least, and a node has twelve: so nodes and leaves have room. */
-    if (12 * nodes > c->end - c->at) return 0;
-    NUMBERS("split_feature=", nodes, between(c, 0, width - 1, &v) && (r->feature[n + i] = (int32_t)v, 1))
-    NUMBERS("split_gain=", nodes, real(c, 25, 2, powers, NULL))
-    NUMBERS("threshold=", nodes,
-            take(c, "inf") ? (r->threshold[n + i] = INFINITY, 1) : real(c, 25, 2, powers, r->threshold + n + i))
-    NUMBERS("decision_type=", nodes,
-            between(c, 0, 10, &v) && v != 3 && v != 7 && (r->decision[n + i] = (int8_t)v, 1))
-    NUMBERS("left_child=", nodes, between(c, -leaves, nodes - 1, &v) && (r->left[n + i] = (int16_t)v, 1))
-    NUMBERS("right_child=", nodes, between(c, -leaves, nodes - 1, &v) && (r->right[n + i] = (int16_t)v, 1))
-    NUMBERS("leaf_value=", leaves, real(c, 6, 0, powers, r->leaf + l + i))
-    NUMBERS("leaf_weight=", some, real(c, 25, 2, powers, NULL))
-    NUMBERS("leaf_count=", some, between(c, 1, INT32_MAX, &v) && (r->leaf_count[l + i] = (int32_t)v, 1))
-    NUMBERS("internal_value=", nodes, real(c, 25, 2, powers, NULL))
-    NUMBERS("internal_weight=", nodes, real(c, 25, 2, powers, NULL))
-    /* Every leaf, and every node except the root, is the child of one earlier node; a node has its children's calls. */
-    int64_t counts[MOST_LEAVES];
-    uint16_t depth[MOST_LEAVES];
-    uint8_t has_parent[2 * MOST_LEAVES] = {0};
-    depth[0] = 1;
-    for (int64_t i = 0; i < nodes; i++)
-        for (int side = 0; side < 2; side++) {
-            const int64_t child = side ? r->right[n + i] : r->left[n + i];
-            if (has_parent[child + MOST_LEAVES]++ || (child >= 0 && child <= i)) return 0;
-            if (child >= 0 && (depth[child] = depth[i] + 1) > MOST_DEPTH) return 0;
-        }
-    for (int64_t i = nodes - 1; i >= 0; i--) {
-        const int64_t left = r->left[n + i], right = r->right[n + i];
-        counts[i] = (left < 0 ? r->leaf_count[l + ~left] : counts[left])
-                  + (right < 0 ? r->leaf_count[l + ~right] : counts[right]);
-    }
-    if (nodes && counts[0] > INT32_MAX) return 0;
-    NUMBERS("internal_count=", nodes, whole(c, &v) && v == counts[i])
-    if (!read_sets(c, r, nodes, sets, levels)) return 0;
-    if (!take(c, "is_linear=0\nshrinkage=") || !real(c, 25, 2, powers, NULL) || !take(c, "\n\n\n")) return 0;
-    int64_t packed = 0;
-    for (int64_t i = n; i < n + nodes; i++) packed += r->decision[i] & CATEGORICAL ? count_parts(r, i) : 1;
-    if (packed > MOST_PACKED) return 0;
-    r->tree_leaves[index] = (int32_t)leaves;
-    r->nodes += nodes;
-    r->leaves += leaves;
-    r->packed += packed;
-    return 1;
-}
-
-void callsieve_forest_free(Raw *r)
-{
-    if (!r) return;
-    void *arrays[] = {r->tree_leaves, r->feature,   r->set,  r->set_words, r->leaf_count, r->threshold,
-                      r->leaf,        r->left,      r->right, r->decision, r->word};
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) free(arrays[i]);
-    free(r);
-}
-
-/* Reads the trees of a model text, which begins with the first of them, one after the other. `levels` has the number of
-levels of each feature, -1 for one without levels; NULL allows any. Returns NULL for a text that it does not accept. */
-Raw *callsieve_forest_read(const char *text, const int64_t *sizes, int64_t trees, int64_t width, const int32_t *levels,
-                           const Power *powers)
-{
-    int64_t length = 0;
-    for (int64_t t = 0; t < trees; t++) length += sizes[t];
-    const size_t room = (size_t)length / 12 + (size_t)trees + 1, words = (size_t)length / 2 + 1;
-    Raw *r = calloc(1, sizeof *r);
-    if (!r) return NULL;
-    r->trees = trees;
-    r->tree_leaves = malloc(sizeof *r->tree_leaves * (size_t)(trees + 1));
-    r->feature = malloc(sizeof *r->feature * room), r->set = malloc(sizeof *r->set * room);
-    r->set_words = malloc(sizeof *r->set_words * room), r->leaf_count = malloc(sizeof *r->leaf_count * room);
-    r->threshold = malloc(sizeof *r->threshold * room), r->leaf = malloc(sizeof *r->leaf * room);
-    r->left = malloc(sizeof *r->left * room), r->right = malloc(sizeof *r->right * room);
-    r->decision = malloc(sizeof *r->decision * room), r->word = malloc(sizeof *r->word * words);
-    int fine = r->tree_leaves && r->feature && r->set && r->set_words && r->leaf_count && r->threshold && r->leaf
-            && r->left && r->right && r->decision && r->word;
-    for (int64_t t = 0; fine && t < trees; t++) {
-        Cursor c = {text, text + sizes[t]};
-        text = c.end;
-        fine = read_tree(&c, t, r, width, levels, powers) && c.at == c.end;
-    }
-    if (fine) return r;
-    callsieve_forest_free(r);
-    return NULL;
-}
-
-static int compare(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* Writes the distinct thresholds of each feature, ascending, and their number; the decisions of its numeric and
-categorical nodes as bits; and the most columns of one of its sets. Returns -2 if memory is short. */
-int64_t callsieve_forest_bounds(const Raw *r, int64_t width, double *bound, int64_t *bounds, int32_t *decisions,
-                                int32_t *columns)
-{
-    int64_t *next = calloc((size_t)width + 1, sizeof *next);
-    double *value = malloc(sizeof *value * (size_t)(r->nodes + 1));
-    if (!next || !value) {
-        free(next), free(value);
-        return -2;
-    }
-    for (int64_t f = 0; f < width; f++) bounds[f] = decisions[f] = columns[f] = 0;
-    for (int64_t n = 0; n < r->nodes; n++) {
-        const int32_t f = r->feature[n];
-        decisions[f] |= 1 << r->decision[n];
-        if (!(r->decision[n] & CATEGORICAL)) next[f + 1]++;
-        for (int32_t h = columns[f]; h < 2 * r->set_words[n]; h++)
-            if (HALF(r, n, h)) columns[f] = h + 1;
-        if (r->decision[n] & CATEGORICAL && !columns[f]) columns[f] = 1;
-    }
-    for (int64_t f = 0; f < width; f++) next[f + 1] += next[f];
-    for (int64_t n = 0; n < r->nodes; n++)
-        if (!(r->decision[n] & CATEGORICAL)) value[next[r->feature[n]]++] = r->threshold[n];
-    for (int64_t f = 0, first = 0, count = 0; f < width; first = next[f++]) {
-        if (next[f] > first) qsort(value + first, (size_t)(next[f] - first), sizeof *value, compare);
-        for (int64_t i = first; i < next[f]; i++)
-            if (i == first || value[i] != value[i - 1]) {
-                bound[count++] = value[i];
-                bounds[f]++;
-            }
-    }
-    free(next), free(value);
-    return -1;
-}
-
-/* Writes the arrays `node`, `tree`, `leaf` of the layout, and the calls of each leaf. `column` has the first column of
-each feature and decision. */
-void callsieve_forest_pack(const Raw *r, const int16_t *column, const double *bound, const int64_t *first,
-                           const int64_t *bounds, Node *node, Tree *tree, double *leaf, int32_t *leaf_count)
-{
-    int32_t at = 0, packed = 0, leaves = 0;
-    memcpy(leaf, r->leaf, sizeof *leaf * (size_t)r->leaves);
-    for (int64_t t = 0; t < r->trees; t++) {
-        const int32_t nodes = r->tree_leaves[t] - 1;
-        int16_t place[MOST_LEAVES];
-        int32_t used = 0;
-        for (int32_t n = 0; n < nodes; n++) {
-            place[n] = (int16_t)used;
-            used += r->decision[at + n] & CATEGORICAL ? (int32_t)count_parts(r, at + n) : 1;
-        }
-        const Tree own = {packed, leaves, used, nodes + 1};
-        tree[t] = own;
-        for (int32_t n = at; n < at + nodes; n++) {
-            const int16_t left = r->left[n] < 0 ? r->left[n] : place[r->left[n]];
-            const int16_t right = r->right[n] < 0 ? r->right[n] : place[r->right[n]];
-            const int16_t from = column[16 * r->feature[n] + r->decision[n]];
-            if (!(r->decision[n] & CATEGORICAL)) {
-                const double *own_bound = bound + first[r->feature[n]];
-                int64_t low = 0, high = bounds[r->feature[n]] - 1;
-                while (low < high) {
-                    const int64_t middle = (low + high) / 2;
-                    if (own_bound[middle] < r->threshold[n]) low = middle + 1;
-                    else high = middle;
-                }
-                const Node new = {(uint16_t)from, (uint16_t)low, {left, right}};
-                node[packed++] = new;
-                continue;
-            }
-            int64_t rest = count_parts(r, n);
-            const int32_t begin = packed;
-            for (int32_t h = 0; h < 2 * r->set_words[n]; h++)
-                if (HALF(r, n, h)) {
-                    const int16_t next = --rest ? (int16_t)(place[n - at] + (packed - begin) + 1) : right;
-                    const Node new = {(uint16_t)(from + h), HALF(r, n, h), {left, next}};
-                    node[packed++] = new;
-                }
-            if (packed == begin) { /* a set without levels */
-                const Node new = {(uint16_t)from, 0, {left, right}};
-                node[packed++] = new;
-            }
-        }
-        for (int32_t i = 0; i <= nodes; i++) leaf_count[leaves + i] = nodes ? r->leaf_count[leaves + i] : 0;
-        at += nodes;
-        leaves += nodes + 1;
-    }
-}
-
 /* Whether the packed node n of a tree tests more levels of the set that node n + 1 goes on with. */
 INLINED int is_chained(const Forest *f, const Node *node, int32_t n)
 {
     return node[n].column >= f->numeric && node[n].child[1] == n + 1 && node[n + 1].child[0] == node[n].child[0];
+}
+
+/* Returns the first tree of a file whose nodes are wrong; -1 if all are right; -2 if memory is short. Right is a tree in
+which each node tests a column and one of its `limit[column]` ranks, comes after its parent, and is the child of one
+node, as each leaf is. Counts are right already: the nodes and leaves of each tree, and the columns. */
+int64_t callsieve_forest_check(const Forest *f, const int32_t *limit)
+{
+    uint8_t *named = malloc((size_t)f->most_nodes + UINT16_MAX);
+    if (!named) return -2;
+    int64_t t = 0;
+    for (; t < f->trees; t++) {
+        const Tree tree = f->tree[t];
+        const Node *node = f->node + tree.node;
+        int32_t n = 0, children = 0;
+        memset(named, 0, (size_t)(tree.nodes + tree.leaves));
+        for (; n < tree.nodes; n++) {
+            if (node[n].column >= f->columns || node[n].bound >= limit[node[n].column]) break;
+            int right = 1;
+            for (int k = 0; k < 2; k++) {
+                const int32_t child = node[n].child[k];
+                right &= child < 0 ? ~child < tree.leaves : child > n && child < tree.nodes;
+            }
+            if (!right) break;
+            for (int k = is_chained(f, node, n); k < 2; k++) {
+                const int32_t child = node[n].child[k];
+                right &= !named[child < 0 ? tree.nodes + ~child : child]++;
+                children++;
+            }
+            if (!right) break;
+        }
+        if (n < tree.nodes || children != (tree.nodes ? tree.nodes - 1 : 0) + tree.leaves - !tree.nodes) break;
+    }
+    free(named);
+    return t < f->trees ? t : -1;
 }
 
 /* Writes what explanations need, see `forest_paths.py`: `share`, `before` and `above` of each packed node, and the most

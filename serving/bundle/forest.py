@@ -9,21 +9,19 @@ import ctypes
 import math
 import os
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from callsieve.features.codegen.c_interface import address
 
-from .forest_library import DONE, INDEX, LAYOUT, NO_MEMORY, PATHS, Arrays, Functions, library
-from .forest_reader import Model, model_of, read_model
+from .forest_layout import Layout
+from .forest_library import DONE, INDEX, NO_MEMORY, Arrays, Functions, library
+from .forest_paths import Paths
 
 if TYPE_CHECKING:
     from callsieve.features.arrays import Floats
-
-    from .forest_paths import Paths
-    from .model_text import Tree
 
 _ROWS_PER_THREAD = 512  # fewer rows take less time than starting a thread
 
@@ -38,22 +36,17 @@ class Forest:
         classes: scores per row; 1 for a yes-no model.
     """
 
-    def __init__(
-        self, trees: Sequence[Tree] | Model | Callable[[], Model], features: Sequence[str], classes: int = 1
-    ) -> None:
-        """Packs the trees of a model, from `model_text.check_structure`, or takes a model that was read.
+    def __init__(self, layout: Layout | Callable[[], Layout], features: Sequence[str], classes: int = 1) -> None:
+        """Takes the arrays of a model, or a function that reads them.
 
-        A function that reads the model is called at the first use, and whatever it raises is raised there.
+        A function is called at the first use, and whatever it raises is raised there.
         """
         self.features, self.classes = tuple(features), classes
-        self._reading = Lock()
-        self._source: Model | Callable[[], Model] = (
-            trees if callable(trees) or isinstance(trees, Model) else model_of(trees)
-        )
+        self._reading, self._source = Lock(), layout
 
     @cached_property
-    def _model(self) -> Model:
-        with self._reading:  # once, and the text that it reads is freed then
+    def _layout(self) -> Layout:
+        with self._reading:  # once, and the file that it reads is freed then
             if callable(self._source):
                 self._source = self._source()
             return self._source
@@ -70,17 +63,15 @@ class Forest:
     def _functions(self) -> Functions:
         if (compiled := library()) is not None:
             return compiled.of
-        try:
-            from .forest_python import NumpyForest
-        except ImportError as error:
-            raise ImportError("without its compiled library a model needs NumPy: pip install numpy") from error
-        python = NumpyForest(self._model.trees, self._model.layout, len(self.features), self.classes)
+        from .forest_python import NumpyForest
+
+        python = NumpyForest(self._layout)
         return Functions(python.scores, python.score, python.explain)
 
     @property
     def trees(self) -> int:
         """Number of trees."""
-        return self._model.tree_count
+        return self._layout.trees
 
     def read(self) -> None:
         """Reads the model now, if it was to be read at its first use."""
@@ -89,7 +80,7 @@ class Forest:
     @property
     def split_features(self) -> set[str]:
         """The features that some split of a tree reads; the others do not change any score."""
-        return {self.features[place] for place in self._model.layout.source}
+        return {self.features[place] for place in self._layout.source}
 
     def predict_raw(self, X: Floats, *, threads: int = 1) -> Floats:
         """Returns raw scores of shape (n,), or (n, classes) with more than one class.
@@ -169,28 +160,22 @@ class Forest:
 
     @cached_property
     def _explained(self) -> tuple[int, Any]:
-        return self._pack(self._model.paths(self._address))
+        return self._pack(Paths(self._layout, self._address))
 
     def _pack(self, paths: Paths | None = None) -> tuple[int, Any]:
-        layout = self._model.layout
-        arrays = {name: getattr(layout, name) for name in LAYOUT}
-        arrays |= {name: getattr(paths, name) for name in PATHS if paths is not None}
-        number = {"numbers": len(layout.number) // 5, "categories": len(layout.category) // 3}
-        number |= {"columns": len(layout.source), "numeric": layout.numeric, "most_nodes": layout.most_nodes}
-        number |= {"width": len(self.features), "classes": self.classes, "trees": self._model.tree_count}
-        forest = Arrays(**number, **{name: address(values) for name, values in arrays.items()})
+        forest, arrays = self._layout.forest(paths)
         return ctypes.addressof(forest), (forest, arrays, self._add_index(forest) if paths is None else None)
 
     def _add_index(self, forest: Arrays) -> Any:
         """Gives the forest an index for single rows if its trees are small. Returns its arrays, to outlive it."""
-        compiled, layout = library(), self._model.layout
+        compiled, layout = library(), self._layout
         nodes = len(layout.node) // 4
         spans = sum(
             columns * (bounds + 1) for bounds, columns in zip(layout.number[2::5], layout.number[4::5], strict=True)
         )
         sizes = (4 * nodes, 8 * spans, 8 * nodes, len(layout.leaf))
         arrays = [array("b", bytes(size + 1)) for size in sizes]
-        places, counts = list(map(address, arrays)), address(self._model.leaf_count)
+        places, counts = list(map(address, arrays)), address(layout.leaf_count)
         sets = -1 if compiled is None else compiled.cuts(ctypes.addressof(forest), counts, *places)
         if sets == NO_MEMORY:
             raise MemoryError("no memory for the index of the trees")
@@ -224,17 +209,3 @@ class Forest:
         if code != DONE:
             name, value = next(pair for pair in zip(self.features, rows[code], strict=True) if math.isinf(pair[1]))
             raise ValueError(f"{where}{name} must be finite or NaN, got {float(value)!r}")
-
-
-def read_forest(text: str) -> Forest:
-    """Returns the forest of a model text with the features and classes that its own header names."""
-    header = dict(line.partition("=")[::2] for line in text[: text.find("\n\n")].split("\n"))
-    features, classes = header.get("feature_names", "").split(" "), int(header.get("num_class", "1"))
-    return Forest(model_from_text(text.encode(), features, classes), features, classes)
-
-
-def model_from_text(
-    data: bytes, features: Sequence[str], classes: int, levels: Mapping[str, int] | None = None
-) -> Model:
-    """Checks a model text and returns the model; `model_text.check_structure` explains arguments and errors."""
-    return read_model(library(), data, features, classes, levels)

@@ -43,13 +43,10 @@ class Functions(NamedTuple):
 
 
 class Library(NamedTuple):
-    """The functions of `forest.c`: `of` to evaluate, `cuts` for an index, the others to read a text."""
+    """The functions of `forest.c`: `of` to evaluate, `check` for a file, `paths` to explain, `cuts` for an index."""
 
     of: Functions
-    read: Callable[..., Any]
-    free: Callable[..., Any]
-    bounds: Callable[..., Any]
-    pack: Callable[..., Any]
+    check: Callable[..., Any]
     paths: Callable[..., Any]
     cuts: Callable[..., Any]
 
@@ -59,10 +56,7 @@ _TYPES = {
     "scores": (c_int64, "ppip"),
     "score": (c_int64, "ppp"),
     "explain": (c_int64, "ppip"),
-    "read": (c_void_p, "ppiipp"),
-    "free": (None, "p"),
-    "bounds": (c_int64, "pipppp"),
-    "pack": (None, "ppppppppp"),
+    "check": (c_int64, "pp"),
     "paths": (c_int64, "pppppp"),
     "cuts": (c_int64, "pppppp"),
 }

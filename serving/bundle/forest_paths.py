@@ -25,11 +25,16 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cache
+from typing import TYPE_CHECKING
 
-from .forest_layout import places
-from .model_text import Tree
+from callsieve.features.codegen.c_interface import address
+
+from .forest_library import NO_MEMORY, library
+
+if TYPE_CHECKING:
+    from .forest_layout import Layout
 
 POINTS = 8
 """Quadrature points side by side. A tree that needs more is explained in several sets of points."""
@@ -39,33 +44,54 @@ class Paths:
     """The arrays that explanations need besides those of `forest_layout.Layout`.
 
     Attributes:
-        share: by packed node, the share of its training calls that went left (z).
-        before: by packed node, the product of the shares of the edges at nodes above of the same feature (s).
-        above: by packed node, the nearest such node within its tree, times 2, plus 1 on its right; -1 without one.
+        share: by node, the share of its training calls that went left (z). The nodes of a set repeat its values.
+        before: by node, the product of the shares of the edges at nodes above of the same feature (s).
+        above: by node, the nearest such node within its tree, times 2, plus 1 on its right; -1 without one.
         rule: two int32 a tree: the first float and the number of its sets of points.
         point: sets of points: POINTS points, then their POINTS weights.
     """
 
-    def __init__(self, trees: Sequence[Tree]) -> None:
-        """Computes the arrays."""
-        self.share, self.before, self.above = array("d"), array("d"), array("i")
-        self.rule, self.point = array("i"), array("d")
-        most: list[int] = []
-        for tree in trees:
-            shares, before, above, features = _paths(tree)
-            if tree.cat_boundaries:  # the nodes of a chain repeat the values of their split
-                place = places(tree)
-                above = [up if up < 0 else 2 * place[up // 2] + up % 2 for up in above]
-                owners = [node for node in range(len(shares)) for _ in range(place[node], place[node + 1])]
-                shares, before = [shares[node] for node in owners], [before[node] for node in owners]
-                above = [above[node] for node in owners]
-            self.share.extend(shares)
-            self.before.extend(before)
-            self.above.extend(above)
-            most.append(features)
-        self.add_rules(most)
+    def __init__(self, layout: Layout, forest: int = 0) -> None:
+        """Computes the arrays; compiled if there is a library and `forest` is the address of the forest."""
+        nodes, most = len(layout.node) // 4, array("i", bytes(4 * layout.trees))
+        self.share, self.before = array("d", bytes(8 * nodes)), array("d", bytes(8 * nodes))
+        self.above, self.rule, self.point = array("i", bytes(4 * nodes)), array("i"), array("d")
+        if forest and (compiled := library()) is not None:
+            arrays = layout.leaf_count, self.share, self.before, self.above, most
+            if compiled.paths(forest, *map(address, arrays)) == NO_MEMORY:
+                raise MemoryError("no memory for explanations")
+        else:
+            for tree, (first, leaf, count, _) in enumerate(zip(*[iter(layout.tree)] * 4, strict=True)):
+                most[tree] = self._add(layout, first, count, leaf)
+        self._add_rules(most)
 
-    def add_rules(self, features: Iterable[int]) -> None:
+    def _add(self, layout: Layout, first: int, count: int, leaf: int) -> int:
+        """Writes the arrays of a tree; returns the most different features of one of its paths."""
+        splits, edge, different = [*splits_of(layout, first, count)], {0: -1}, {0: 0}
+        calls: dict[int, int] = {}
+        for node, last in splits:
+            for right, child in enumerate(layout.node[4 * (first + last) + 2 :][:2]):
+                edge[child] = 2 * node + right
+        for node, last in reversed(splits):
+            left, right = (
+                calls[child] if child >= 0 else layout.leaf_count[leaf + ~child]
+                for child in layout.node[4 * (first + last) + 2 :][:2]
+            )
+            calls[node], self.share[first + node] = left + right, left / (left + right)
+        for node, last in splits:
+            up, feature = edge[node], layout.source[layout.node[4 * (first + node)]]
+            different[node] = 1 + (different[up // 2] if up >= 0 else 0)
+            while up >= 0 and layout.source[layout.node[4 * (first + up // 2)]] != feature:
+                up = edge[up // 2]
+            before = 1.0
+            if up >= 0:
+                share, different[node] = self.share[first + up // 2], different[node] - 1
+                before = self.before[first + up // 2] * (1 - share if up % 2 else share)
+            for place in range(first + node, first + last + 1):
+                self.share[place], self.before[place], self.above[place] = self.share[first + node], before, up
+        return max(different.values())
+
+    def _add_rules(self, features: Iterable[int]) -> None:
         """Adds the sets of points of each tree, from the most different features of one of its paths."""
         first: dict[int, int] = {}
         for count in features:
@@ -76,25 +102,14 @@ class Paths:
             self.rule.extend((first[sets], sets))
 
 
-def _paths(tree: Tree) -> tuple[list[float], list[float], list[int], int]:
-    """Returns `share`, `before` and `above` of a tree's own nodes, and the most different features of a path."""
-    nodes, counts = len(tree.left), [*tree.node_count, *tree.leaf_count[::-1]]  # so that the leaf c < 0 is counts[c]
-    shares = [counts[left] / calls for left, calls in zip(tree.left, tree.node_count, strict=True)]
-    edge, before, above, features = [-1] * nodes, [1.0] * nodes, [-1] * nodes, [1] * nodes
-    for node, children in enumerate(zip(tree.left, tree.right, strict=True)):
-        for right, child in enumerate(children):
-            if child > 0:
-                edge[child] = 2 * node + right
-    for node in range(1, nodes):
-        up = edge[node]
-        features[node] += features[up // 2]
-        while up >= 0 and tree.feature[up // 2] != tree.feature[node]:
-            up = edge[up // 2]
-        if up >= 0:
-            share = shares[up // 2]
-            above[node], before[node] = up, before[up // 2] * (1 - share if up % 2 else share)
-            features[node] -= 1
-    return shares, before, above, max(features, default=0)
+def splits_of(layout: Layout, first: int, count: int) -> Iterator[tuple[int, int]]:
+    """Yields the first and the last node of each split of a tree: a set of levels is a chain with one left child."""
+    node, begin = layout.node, 0
+    for n in range(count):
+        at = 4 * (first + n)
+        if not (node[at] >= layout.numeric and node[at + 3] == n + 1 and node[at + 6] == node[at + 2]):
+            yield begin, n
+            begin = n + 1
 
 
 @cache

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from callsieve.features.arrays import Floats
 
+from .forest_check import fours
 from .forest_layout import Layout
 from .forest_library import DONE
-from .forest_paths import POINTS, Paths
-from .model_text import Tree
+from .forest_paths import POINTS, Paths, splits_of
 
 _ZERO = float(np.float32(1e-35))  # LightGBM treats values up to this one as zero
 _ROWS = 256  # at once
@@ -31,13 +31,15 @@ def _first_infinite(rows: Floats) -> int:
 class NumpyForest:
     """A forest in NumPy arrays. `scores`, `score` and `explain` take the arguments of those of `forest.c`."""
 
-    def __init__(self, trees: Sequence[Tree], layout: Layout, width: int, classes: int) -> None:
+    def __init__(self, layout: Layout) -> None:
         """Copies the arrays of the forest."""
-        self._trees, self._layout, self._width, self._classes = trees, layout, width, classes
-        self._tree, self._node = (
-            np.array(values, dtype=np.intp).reshape(-1, 4) for values in (layout.tree, layout.node)
-        )
+        self._layout, self._width, self._classes = layout, layout.width, layout.classes
+        self._tree, self._node = fours(layout.tree), fours(layout.node)
         self._leaf, self._bound = np.array(layout.leaf), np.array(layout.bound)
+
+    @cached_property
+    def _paths(self) -> Paths:
+        return Paths(self._layout)
 
     def scores(self, _forest: int, rows: int, count: int, out: int) -> int:
         """Writes the raw scores of `count` rows."""
@@ -52,7 +54,7 @@ class NumpyForest:
 
     def explain(self, _forest: int, rows: int, count: int, out: int) -> int:
         """Writes the contributions of `count` rows."""
-        values, paths = _view(rows, count, self._width), Paths(self._trees)
+        values, paths = _view(rows, count, self._width), self._paths
         contributions = _view(out, count * self._classes, self._width)
         for place, row in enumerate(values):
             contributions[place * self._classes :][: self._classes] = self._contributions(paths, row)
@@ -98,13 +100,9 @@ class NumpyForest:
         mean: dict[int, Any] = {~number: value * unit for number, value in enumerate(leaves)}
         side: dict[int, tuple[bool, bool]] = {}
         splits = []
-        n = -1
-        while (n := n + 1) < len(nodes):
-            split, goes = n, right[first + n]
-            while nodes[n][0] >= self._layout.numeric and nodes[n][3] == n + 1 and nodes[n + 1][2] == nodes[n][2]:
-                n += 1
-                goes = goes and right[first + n]
-            _, _, left_child, right_child = nodes[n]
+        for split, last in splits_of(self._layout, first, len(nodes)):
+            goes = all(right[first + split : first + last + 1])
+            _, _, left_child, right_child = nodes[last]
             share, before, above = paths.share[first + split], paths.before[first + split], paths.above[first + split]
             left_path = above >= 0 and (side[above // 2][1] or side[above // 2][0] != above % 2)
             side[split] = bool(goes), left_path
@@ -114,7 +112,7 @@ class NumpyForest:
             weight[left_child] = weight[split] * g
             weight[right_child] = weight[split] - weight[left_child]
             integral = weight[split] * (before * (scale * scale) * c)
-            splits.append((split, left_child, right_child, self._layout.source[nodes[n][0]], g, integral))
+            splits.append((split, left_child, right_child, self._layout.source[nodes[last][0]], g, integral))
         for split, left_child, right_child, feature, g, integral in reversed(splits):
             gain = mean[left_child] - mean[right_child]
             sums[feature] += gain * integral

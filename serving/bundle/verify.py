@@ -12,15 +12,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from callsieve.features.catalogue import catalogue_hash
 
 from .attestation import attestation_path, verify_attestation
-from .bundle import BundleError, load
+from .bundle import Bundle, BundleError, load
 from .signing import read_public_key, signer_path
 
 
-def verify(folder: Path, key: Path | None = None, *, on_check: Callable[[str], object] | None = None) -> dict[str, Any]:
+def verify(
+    folder: Path, key: Path | None = None, *, on_check: Callable[[str], object] | None = None
+) -> tuple[Bundle, dict[str, Any]]:
     """Runs all checks that the scorer runs when it opens a bundle, and checks the statement of how it was made, if any.
 
     Returns:
-        The checks and the facts of the bundle, ready for JSON.
+        The bundle, and its facts with the checks, ready for JSON.
     """
     public = signer_path(folder, key)
     checks: list[str] = []
@@ -35,7 +37,7 @@ def verify(folder: Path, key: Path | None = None, *, on_check: Callable[[str], o
     stale = datetime.fromisoformat(bundle.valid_until) < datetime.now(UTC)
     passed(f"validity: {bundle.valid_from} to {bundle.valid_until}" + ("; expired" if stale else ""))
     passed(_provenance(folder, trusted))
-    return {
+    return bundle, {
         "bundle": str(folder),
         "model": bundle.model_id,
         "signed_by": bundle.signed_by,

@@ -1,4 +1,4 @@
-"""The commands `serve`, `model verify`, `live fill`, `live agi`, `live tap`, `live consume` and `live api-key`."""
+"""The commands `serve`, `live fill`, `live agi`, `live tap`, `live consume` and `live api-key`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from .options import (
     KEYED,
     ROW_OPTIONS,
     ApiKeys,
-    Bundle,
     CallRowOptions,
     Calls,
     GroupRead,
@@ -118,19 +117,6 @@ def serve(
         deadline=deadline / 1000,
         limits=Limits(memory.max_calls, memory.max_numbers),
     )
-
-
-def verify(bundle: Bundle, trust: Trust = None, json: bool = False) -> Result:
-    """Verify a bundle as the scorer does before it serves, and print each check.
-
-    Next: callsieve serve.
-
-    Example: callsieve model verify --bundle run/bundle --trust signer.pub
-    """
-    from callsieve.serving.bundle.verify import verify as verify_bundle
-
-    facts = verify_bundle(bundle, trust, on_check=None if json else console.say)
-    return Result(facts, f"{bundle}: model {facts['model']} passed all checks")
 
 
 def fill(

@@ -9,12 +9,11 @@ from callsieve.features import FEATURES, Call, History, Intake, Key, catalogue_h
 from callsieve.features.catalogue import NAMES
 from callsieve.features.offline.table import vectors
 from callsieve.features.records import CALL_COLUMNS, OUTCOMES, RELEASED_BY
-from callsieve.serving.bundle.bundle import save
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, Calibration
 from callsieve.serving.bundle.signing import write_public_key
 from callsieve.serving.rules.registers import Registers, columns_of
 from callsieve.serving.scorer.scorer import Scorer
+from callsieve.training.model.trees import read_forest, save_bundle
 from tests.support import small_bundle as small
 
 NUMBER_KEY = Key("e1", bytes(range(32)))
@@ -153,7 +152,7 @@ def card(**changes):
 
 def write_bundle(folder, **changes):
     """Writes a signed bundle into `folder`; returns its model id."""
-    return save(card(**changes), model_texts(), rows(8, seed=3).tolist(), folder, small.KEY)
+    return save_bundle(card(**changes), model_texts(), rows(8, seed=3).tolist(), folder, small.KEY)
 
 
 def write_signed(folder, **changes):
@@ -165,7 +164,7 @@ def write_signed(folder, **changes):
 
 def write_own_signed(folder, text, rows, **changes):
     """Writes a signed bundle of another model, with some golden rows, and its signer's key into a folder."""
-    save(card(classes={}, **changes), {"model": text}, rows.tolist(), folder / "bundle", small.KEY)
+    save_bundle(card(classes={}, **changes), {"model": text}, rows.tolist(), folder / "bundle", small.KEY)
     write_public_key(small.KEY.public_key(), folder / "signer.pub")
 
 

@@ -8,9 +8,10 @@ import math
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from callsieve.serving.bundle.bundle import save
+from callsieve.serving.bundle import forest, forest_layout, forest_paths
 from callsieve.serving.bundle.metadata import Band, BundleMetadata, Calibration, Certificate
 from callsieve.serving.bundle.signing import sign
+from callsieve.training.model.trees import pack, save_bundle, trees_of
 
 FEATURES = ("calls_1h", "answered_24h", "seconds_mean_7d", "class", "route")
 LEVELS = {"class": 40, "route": 4}
@@ -103,7 +104,8 @@ def golden_rows():
 
 def write_bundle(folder, **changes):
     """Writes a complete bundle into `folder`; returns its model id."""
-    return save(card(**changes), {"model": binary_model(), "content": multiclass_model()}, golden_rows(), folder, KEY)
+    texts = {"model": binary_model(), "content": multiclass_model()}
+    return save_bundle(card(**changes), texts, golden_rows(), folder, KEY)
 
 
 def sign_again(folder, key=KEY):
@@ -117,14 +119,65 @@ def sign_again(folder, key=KEY):
     (folder / "MANIFEST.sig").write_bytes(sign(data, key))
 
 
-def repair_sizes(text):
-    """Returns a model text with the right `tree_sizes`."""
-    head, mark, body = text.partition("\ntree_sizes=")
-    if not mark or "\nTree=" not in body or "end of trees" not in body:
-        return text
-    trees = body[body.index("\nTree=") + 1 : body.index("end of trees")]
-    sizes = [str(len("Tree=" + block)) for block in trees.split("Tree=")[1:]]
-    return head + mark + " ".join(sizes) + "\n\n" + body[body.index("\nTree=") + 1 :]
+def packed(text, features=FEATURES, classes=1):
+    """Returns the packed trees of a text, to be changed by `sections`."""
+    return bytearray(pack(trees_of(text), len(features), classes))
+
+
+def sections(data):
+    """Returns the sections of packed trees by name, as arrays that write through to the bytes."""
+    at = 8
+
+    def take(kind, *shape):
+        nonlocal at
+        values = np.frombuffer(data, kind, int(np.prod(shape)), at).reshape(shape)
+        at += values.nbytes
+        return values
+
+    part = {"header": take("<i4", 6)}
+    numbers, categories, trees = part["header"][3:].tolist()
+    part |= {"number": take("<i4", numbers, 3), "category": take("<i4", categories, 2), "tree": take("<i4", trees, 2)}
+    part |= {"bound": take("<f8", part["number"][:, 1].sum())}
+    leaves = part["tree"][:, 1].sum()
+    part |= {"leaf": take("<f8", leaves), "leaf_count": take("<i4", leaves)}
+    part |= {"missing": take("<i2", part["number"][:, 2].sum(), 2), "node": take("<i2", part["tree"][:, 0].sum(), 4)}
+    assert at == len(data)
+    return part
+
+
+def without_library(patch):
+    """Makes forests work without the compiled library."""
+    for module in (forest, forest_layout, forest_paths):
+        patch.setattr(module, "library", lambda: None)
+
+
+def evaluate_packed(part, matrix, classes=1):
+    """Returns raw scores from the sections of packed trees by the rules of the layout, shape (n, classes)."""
+    columns, first = [], 0
+    for feature, bounds, count in part["number"].tolist():
+        columns += [(feature, part["bound"][first : first + bounds], None)] * count
+        first += bounds
+    numeric = len(columns)
+    columns += [(feature, None, i) for feature, count in part["category"].tolist() for i in range(count)]
+    out = np.zeros((len(matrix), classes))
+    for i, row in enumerate(matrix.tolist()):
+        node = leaf = 0
+        for t, (nodes, leaves) in enumerate(part["tree"].tolist()):
+            at = 0 if nodes else -1
+            while at >= 0:
+                column, bound, left, right = part["node"][node + at].tolist()
+                feature, bounds, block = columns[column]
+                value = 0.0 if abs(row[feature]) <= ZERO else row[feature]
+                if column < numeric:
+                    nan, zero = part["missing"][column].tolist()
+                    rank = nan if math.isnan(value) else zero if value == 0 and zero >= 0 else (bounds < value).sum()
+                    at = right if rank > bound else left
+                else:
+                    bit = int(value) - 16 * block if -1 < value < 2**31 else -1
+                    at = left if 0 <= bit < 16 and bound >> bit & 1 else right
+            out[i, t % classes] += part["leaf"][leaf + ~at]
+            node, leaf = node + nodes, leaf + leaves
+    return out
 
 
 def evaluate(trees, matrix, classes=1):

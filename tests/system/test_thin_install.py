@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "serving/streams/kafka_source.py": {"confluent_kafka"},
     "serving/streams/redis_source.py": {"redis"},
     "serving/batch": {"numpy", "pandas", "pyarrow"},
-    "serving/bundle/forest_python.py": {"numpy"},
+    **{f"serving/bundle/forest_{name}.py": {"numpy"} for name in ("check", "python")},
     "serving/rules/register_join.py": {"numpy", "pandas", "pyarrow"},
     "serving/rules/rule_bits.py": {"numpy"},
     "serving/cli": {"rich", "typer"},

@@ -19,136 +19,45 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from callsieve.serving.bundle.bundle import BundleError, load, save
-from callsieve.serving.bundle.forest import Forest, model_from_text
-from callsieve.serving.bundle.model_text import check_structure
+from callsieve.serving.bundle.bundle import BundleError, load
+from callsieve.serving.bundle.forest import Forest
+from callsieve.serving.bundle.forest_layout import Layout
 from callsieve.serving.bundle.signing import sign
+from callsieve.training.model.trees import save_bundle
 from tests.bench.harness import memory, parser_of
 from tests.support import small_bundle as small
 
 SECONDS_PER_MUTANT = 20
 MAX_MEGABYTES = 512
-NUMBERS = [
-    "0", "1", "-1", "2", "-2", "3", "5", "6", "7", "-7", "-8", "8", "9", "10", "31", "32", "33", "127", "128", "255",
-    "256", "1000", "65536", "2147483647", "2147483648", "-2147483648", "-2147483649", "4294967295", "4294967296",
-    "18446744073709551616", "1e308", "-1e308", "1e309", "1e-320", "1e999", "nan", "inf", "-inf", "NaN", "0x10",
-    "1.5", "-0.5", "1e-35", "-0", "+1", "007", ".", "-", "e", "1e", "1_0", "١", "99999999999999999999999999",
-]  # fmt: skip
+NUMBERS = (0, 1, -1, 2, -2, 6, -7, 8, 31, 255, -256, 32_767, -32_768, 65_535, 2**31 - 1, -(2**31))
+REALS = (0.0, -0.0, 1.5, -1e6, 1e6 + 1, 1e308, 5e-324, np.nan, np.inf, -np.inf)
 VALUES = (
     None, True, False, 0, 1, -1, 2**53, 2**70, 0.5, -0.0, 1e308, "", "x", "骚扰", "\ud800", "a\nb", [], {}, [[]],
     {"a": 1},
 )  # fmt: skip
-ARRAYS = ("left_child", "right_child", "split_feature", "threshold", "decision_type", "leaf_value", "leaf_count")
-ARRAYS += ("internal_count", "cat_boundaries", "cat_threshold", "num_leaves", "num_cat", "shrinkage", "is_linear")
+SECTIONS = ("node",) * 8 + ("missing", "leaf", "leaf_count", "bound", "tree", "category", "number", "header")
 
 
-def mutate_text(text, rng):
-    """Applies one to three changes to a model text, most of which keep its outer form."""
+def mutate_forest(data, rng):
+    """Applies one to three changes to packed trees, most of which keep their sections."""
+    if rng.random() < 0.1:
+        return mutate_bytes(data, rng)
+    data = bytearray(data)
+    parts = small.sections(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        text = rng.choice(CHANGES)(text, rng)
-    return small.repair_sizes(text) if rng.random() < 0.8 else text
-
-
-def change_number(text, rng):
-    """Replaces one number of an array."""
-    lines = text.split("\n")
-    key = rng.choice(ARRAYS)
-    matches = [i for i, line in enumerate(lines) if line.startswith(key + "=")]
-    if not matches:
-        return text
-    i = rng.choice(matches)
-    tokens = lines[i].partition("=")[2].split(" ")
-    j = rng.randrange(len(tokens))
-    near = [rng.choice(tokens), str(rng.randrange(-9, 9)), f"{rng.gauss(0, 1):.17g}", *rng.sample(NUMBERS, 2)]
-    tokens[j] = rng.choice(near)
-    lines[i] = f"{key}={' '.join(tokens)}"
-    return "\n".join(lines)
-
-
-def swap_in_arrays(text, rng):
-    """Exchanges two numbers between arrays of children, or within one array, of one tree."""
-    lines = text.split("\n")
-    matches = [i for i, line in enumerate(lines[:-2]) if line.startswith("left_child=") and " " in line]
-    if not matches:
-        return text
-    i = rng.choice(matches)
-    first, second = rng.choice(((i, i + 1), (i, i), (i + 1, i + 1), (i - 4, i - 4), (i - 2, i - 2), (i + 2, i + 2)))
-    a, b = lines[first].partition("=")[2].split(" "), lines[second].partition("=")[2].split(" ")
-    j, k = rng.randrange(len(a)), rng.randrange(len(b))
-    if first == second:
-        a[j], a[k] = a[k], a[j]
-    else:
-        a[j], b[k] = b[k], a[j]
-        lines[second] = lines[second].partition("=")[0] + "=" + " ".join(b)
-    lines[first] = lines[first].partition("=")[0] + "=" + " ".join(a)
-    return "\n".join(lines)
-
-
-def move_line(text, rng):
-    """Removes, repeats or exchanges lines."""
-    lines = text.split("\n")
-    i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
-    match rng.randrange(4):
-        case 0:
-            del lines[i]
-        case 1:
-            lines.insert(j, lines[i])
-        case 2:
-            lines[i], lines[j] = lines[j], lines[i]
-        case _:
-            same = [k for k, line in enumerate(lines) if line.partition("=")[0] == lines[i].partition("=")[0]]
-            lines[i] = lines[rng.choice(same)]
-    return "\n".join(lines)
-
-
-def move_tree(text, rng):
-    """Removes, repeats or exchanges trees."""
-    head, *blocks = text.split("Tree=")
-    if not blocks:
-        return text
-    i, j = rng.randrange(len(blocks)), rng.randrange(len(blocks))
-    match rng.randrange(3):
-        case 0:
-            del blocks[i]
-        case 1:
-            blocks.insert(j, blocks[i])
-        case _:
-            blocks[i], blocks[j] = blocks[j], blocks[i]
-    return "Tree=".join([head, *blocks])
-
-
-def move_token(text, rng):
-    """Removes, repeats or inserts a token of a line."""
-    lines = text.split("\n")
-    i = rng.randrange(len(lines))
-    tokens = lines[i].split(" ")
-    j = rng.randrange(len(tokens))
-    if rng.random() < 0.5:
-        del tokens[j]
-    else:
-        tokens.insert(j, rng.choice((tokens[j], rng.choice(NUMBERS))))
-    lines[i] = " ".join(tokens)
-    return "\n".join(lines)
-
-
-def change_characters(text, rng):
-    """Cuts, replaces or inserts characters anywhere."""
-    i = rng.randrange(len(text) + 1)
-    match rng.randrange(4):
-        case 0:
-            return text[:i]
-        case 1:
-            return text[:i] + rng.choice("0123456789-.e= \n\0\r\t[]é") + text[i + 1 :]
-        case 2:
-            return text[:i] + text[i + rng.randrange(1, 40) :]
-        case _:
-            return text[:i] + text[max(0, i - rng.randrange(1, 40)) :]
-
-
-CHANGES = (
-    (change_number,) * 8 + (swap_in_arrays,) * 4 + (move_line, move_line, move_tree, move_token, change_characters)
-)
+        part = parts[rng.choice(SECTIONS)].reshape(-1)
+        i, j = rng.randrange(len(part)), rng.randrange(len(part))
+        if rng.random() < 0.3:
+            part[i], part[j] = part[j], part[i]
+        elif part.dtype.kind == "f":
+            part[i] = rng.choice((part[j], *REALS))
+        else:
+            range_of = np.iinfo(part.dtype)
+            value = rng.choice((int(part[i]) + rng.choice((-1, 1)), int(part[j]), *rng.sample(NUMBERS, 3)))
+            part[i] = min(max(value, range_of.min), range_of.max)
+    return bytes(data)
 
 
 def mutate_json(value, rng):
@@ -192,14 +101,14 @@ def json_bytes(value, rng):
 def mutate_bundle(folder, rng):
     """Changes one file of a valid bundle and signs the result; returns the name of the file."""
     kind = rng.choice(
-        ("model.txt",) * 12 + ("content.txt",) * 5 + ("bundle.json",) * 5 + ("MANIFEST.json", "MANIFEST.sig")
+        ("model.forest",) * 12 + ("content.forest",) * 5 + ("bundle.json",) * 5 + ("MANIFEST.json", "MANIFEST.sig")
     )
     path = folder / kind
     data = path.read_bytes()
     if kind == "MANIFEST.sig":
         path.write_bytes(mutate_bytes(data, rng))
-    elif kind.endswith(".txt"):
-        path.write_bytes(mutate_text(data.decode(), rng).encode())
+    elif kind.endswith(".forest"):
+        path.write_bytes(mutate_forest(data, rng))
     elif rng.random() < 0.2:
         path.write_bytes(mutate_bytes(data, rng))
     else:
@@ -217,10 +126,9 @@ def outcome(folder, kind, rows):
     Raises:
         AssertionError: if it is neither refused in one line nor scored as its arrays say.
     """
-    if kind.endswith(".txt"):
-        # The golden vectors catch a changed leaf. A text that passes the structure check alone must be safe as well.
-        data = (folder / kind).read_bytes()
-        compare(data.decode(errors="replace"), 1 if kind == "model.txt" else 3, rows)
+    if kind.endswith(".forest"):
+        # The golden vectors catch a changed leaf. A file that passes the structure check alone must be safe as well.
+        assert_safe((folder / kind).read_bytes(), 1 if kind == "model.forest" else 3, rows)
     try:
         bundle = load(folder, small.TRUSTED)
     except BundleError as refusal:
@@ -229,38 +137,44 @@ def outcome(folder, kind, rows):
             raise AssertionError(f"refusal must be one line: {message!r}") from None
         return "refused by golden vectors" if "golden vector" in message else "refused"
     for name, classes in (("model", 1), ("content", 3)):
-        text = (folder / f"{name}.txt").read_text()
-        trees = check_structure(text, bundle.features, classes=classes)
+        part = small.sections((folder / f"{name}.forest").read_bytes())
         scores = getattr(bundle, name).predict_raw(rows).reshape(len(rows), classes)
-        np.testing.assert_array_equal(scores, small.evaluate(trees, rows, classes))
+        np.testing.assert_array_equal(scores, small.evaluate_packed(part, rows, classes))
     return "loaded, scores equal"
 
 
-def compare(text, classes, rows):
-    """Checks that a text that passes the structure check scores like the independent evaluator, on every path."""
-    try:
-        trees = check_structure(text, small.FEATURES, classes=classes, levels=small.LEVELS)
-    except ValueError:
+def read(data, classes, *, compiled):
+    """Returns the forest of packed trees; None if they are refused."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not compiled:
+            small.without_library(patch)
         try:
-            model_from_text(text.encode(errors="replace"), small.FEATURES, classes, small.LEVELS)
+            forest = Forest(Layout(data, small.FEATURES, classes, small.LEVELS), small.FEATURES, classes)
         except ValueError:
-            return
-        raise AssertionError("the compiled reader accepts a text that Python refuses") from None
-    forest = Forest(trees, small.FEATURES, classes)
-    expected = small.evaluate(trees, rows, classes)
-    np.testing.assert_array_equal(forest.predict_raw(rows).reshape(len(rows), classes), expected)
-    read = Forest(model_from_text(text.encode(), small.FEATURES, classes, small.LEVELS), small.FEATURES, classes)
-    np.testing.assert_array_equal(read.predict_raw(rows).reshape(len(rows), classes), expected)
-    if read.contributions(rows[0].tolist()) != forest.contributions(rows[0].tolist()):
-        raise AssertionError("the contributions of the compiled reader differ")
+            return None
+        _ = forest._functions, forest._explained
+        return forest
+
+
+def assert_safe(data, classes, rows):
+    """Checks that packed trees are refused, or score like the independent evaluator, with the library and without."""
+    forest, slow = (read(data, classes, compiled=compiled) for compiled in (True, False))
+    assert (forest is None) == (slow is None)
+    if forest is None:
+        return
+    part = small.sections(data)
+    expected = small.evaluate_packed(part, rows, classes)
+    for model in (forest, slow):
+        np.testing.assert_array_equal(model.predict_raw(rows).reshape(len(rows), classes), expected)
     if classes == 1:
         np.testing.assert_array_equal([forest.predict_one(row) for row in rows.tolist()], expected[:, 0])
-    assert np.isfinite(expected).all()
-    base = np.zeros(classes)
-    for index, tree in enumerate(trees):
-        base[index % classes] += np.average(tree.leaf_value, weights=tree.leaf_count or None)
+    assert slow.contributions(rows[0]) == forest.contributions(rows[0])
+    base, scale, first = np.zeros(classes), 0.0, 0
+    for index, leaves in enumerate(part["tree"][:, 1]):
+        leaf, first = part["leaf"][first : first + leaves], first + leaves
+        base[index % classes] += np.average(leaf, weights=part["leaf_count"][first - leaves : first])
+        scale += np.abs(leaf).max()
     total = [base + np.sum(forest.contributions(row), axis=1) for row in rows]
-    scale = sum(max(map(abs, tree.leaf_value)) for tree in trees)
     np.testing.assert_allclose(total, expected, rtol=0, atol=1e-12 * scale)
 
 
@@ -301,7 +215,7 @@ def main():
         else:
             # Small models, so that most of the time is spent on mutants.
             models = {"model": small.binary_model(6), "content": small.multiclass_model(2)}
-            save(small.card(), models, small.golden_rows()[:3], folder, small.KEY)
+            save_bundle(small.card(), models, small.golden_rows()[:3], folder, small.KEY)
         whole = {path: path.read_bytes() for path in folder.iterdir()}
         rows = np.vstack([small.rows(5, seed=9), small.awkward_rows()])
         for index in range(arguments.start, end):

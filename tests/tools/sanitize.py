@@ -21,7 +21,7 @@ TESTS = (
     "features/stream/test_time_order.py", "features/online/test_driver.py", "features/codegen/test_compiled_library.py",
     "features/online/test_snapshot.py", "features/online/test_coverage.py", "features/kernel/test_windows.py",
     "features/offline/test_null_indices.py", "features/offline/test_packing.py", "serving/bundle/test_forest.py",
-    "serving/bundle/test_forest_reader.py", "serving/bundle/test_contributions.py",
+    "serving/bundle/test_forest_layout.py", "serving/bundle/test_contributions.py",
 )  # fmt: skip
 UNDEFINED = "alignment,bounds,float-cast-overflow,integer-divide-by-zero,null,shift"
 NO_RECOVERY = "-fno-sanitize-recover=all"
@@ -66,12 +66,12 @@ def use_sanitized_libraries() -> None:
     """Makes this process use the sanitized libraries, and allocates arrays with separate bounds."""
     codegen = "callsieve.features.codegen"
     compiled_library, memory_layout = (import_module(f"{codegen}.{n}") for n in ("compiled_library", "memory_layout"))
-    forest, forest_library = map(import_module, (FOREST, FOREST + "_library"))
+    forest, forest_layout, forest_library = map(import_module, (FOREST, FOREST + "_layout", FOREST + "_library"))
     compiled_library.FOLDER = forest_library.FOLDER = Path(os.environ[FOLDER])
     if compiled_library.library() is None or forest_library.library() is None:
         sys.exit("a sanitized library was not loaded; its fingerprint differs from the sources")
     exact, address = [], forest.address  # copies without the spare room of arrays that grew; they live for ever
-    forest.address = lambda values: exact.append(values[:]) or address(exact[-1])
+    forest.address = forest_layout.address = lambda values: exact.append(values[:]) or address(exact[-1])
     memory_layout.LARGE = sys.maxsize  # bytearrays cannot request large pages
     empty = lambda code, size: bytearray(max(size, 1) * memory_layout.BYTES[code])
     memory_layout.allocate = lambda code, size: memoryview(empty(code, size)).cast(code)

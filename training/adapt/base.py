@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,8 @@ from msgspec.structs import replace
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import catalogue_hash
-from callsieve.features.files.strict_json import decode
 from callsieve.features.online.feeds import needs_second_model
-from callsieve.serving.bundle.bundle import MANIFEST, Bundle, load
+from callsieve.serving.bundle.bundle import Bundle, load
 from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.level import Shift, level_of
 from callsieve.serving.bundle.metadata import OPTIONAL_MODELS, SECOND, Band, Calibration
@@ -23,6 +21,7 @@ from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.network_scores import sampled
+from callsieve.training.model.trees import signed_manifest, signed_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +103,4 @@ def read_base(folder: Path | None = None, trusted: Iterable[Ed25519PublicKey] | 
         beside = folder.parent / SHIPPED_SIGNER.name
         trusted = [read_public_key(path) for path in {SHIPPED_SIGNER, beside} if path.exists()]
     bundle = load(folder, tuple(trusted), expected_catalogue=catalogue_hash())
-    # The texts are read a second time, so they are compared with the manifest that the signature covers.
-    manifest = (folder / MANIFEST).read_bytes()
-    digest = hashlib.sha256(manifest).hexdigest()
-    listed = decode(manifest)["files"] if digest.startswith(bundle.model_id) else {}
-    texts = {}
-    for name in ("model", SECOND, *OPTIONAL_MODELS):
-        file = f"{name}.txt"
-        if file in listed:
-            data = (folder / file).read_bytes()
-            if hashlib.sha256(data).hexdigest() != listed[file]["sha256"]:
-                raise ValueError(f"{folder / file}: the file changed while it was read")
-            texts[name] = data.decode()
-    if "model" not in texts:
-        raise ValueError(f"{folder}: the bundle changed while it was read")
-    return Base(bundle, digest, texts)
+    return Base(bundle, signed_manifest(folder, bundle)[0], signed_texts(folder, bundle))

@@ -14,9 +14,9 @@ import lightgbm as lgb
 import numpy as np
 
 from callsieve.features.arrays import Array
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.fit import lightgbm_errors, merged_model, without_machine
 from callsieve.training.model.matrix import first_rows_per_caller
+from callsieve.training.model.trees import read_forest
 
 MEMBERS = 5
 CALLS_PER_CALLER = 16

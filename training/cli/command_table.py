@@ -61,7 +61,7 @@ TABLE = {
         "cases exclusions": "training.cli.case_commands:exclusions",
     },
     AUDIT: {
-        "model verify": "serving.cli.service_commands:verify",
+        "model verify": "training.cli.model_commands:verify",
         "model export": "training.cli.model_commands:export",
         "model monitor": "training.cli.model_commands:monitor",
         "model approve": "training.cli.model_commands:approve",

@@ -1,8 +1,9 @@
-"""The commands of a model after its training: export, monitor, approve, promote, rollback, replay."""
+"""The commands of a model after its training: verify, export, monitor, approve, promote, rollback, replay."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,28 @@ from .log_options import LookOptions, RunOptions, SignedRunOptions
 
 Approvals = Annotated[list[Path], typer.Option(help="File of an approval; repeat for several.")]
 Run = Annotated[str, typer.Argument(help="Id of the run in MLflow, or of its model.")]
+
+
+def verify(bundle: Bundle, trust: Trust = None, json: bool = False) -> Result:
+    """Verify a bundle as the scorer does before it serves, compare its trees with LightGBM's, and print each check.
+
+    Next: callsieve serve.
+
+    Example: callsieve model verify --bundle run/bundle --trust signer.pub
+    """
+    from callsieve.serving.bundle.verify import verify as verify_bundle
+
+    say = (lambda _line: None) if json else console.say
+    loaded, facts = verify_bundle(bundle, trust, on_check=say)
+    if find_spec("lightgbm"):
+        from callsieve.training.model.trees import compare_with_texts
+
+        last = compare_with_texts(bundle, loaded)
+    else:
+        last = "texts: not compared with the trees, which needs LightGBM: pip install 'callsieve[train]'"
+    facts["checks"].append(last)
+    say(last)
+    return Result(facts, f"{bundle}: model {facts['model']} passed all checks")
 
 
 def export(

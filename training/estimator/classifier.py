@@ -17,11 +17,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import BY_NAME
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.calibration import calibration_line
 from callsieve.training.model.fit import CV_FOLDS, FitRows, cv_folds, fit_members, held_out_folds, mean_model
 from callsieve.training.model.scores import out_of_fold_scores
 from callsieve.training.model.settings import Parameter, checked
+from callsieve.training.model.trees import read_forest
 
 from .group_codes import group_codes
 from .word_columns import as_codes, word_columns

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.special import softmax
 
 from callsieve.features.arrays import Array
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.model.certify import caller_bootstrap
 from callsieve.training.model.matrix import feature_columns, select_columns
 from callsieve.training.model.train import Trained
+from callsieve.training.model.trees import read_forest
 
 CLASS_MODELS: tuple[Literal["content"], Literal["mode"]] = ("content", "mode")
 SURE = 0.8  # probability that the shipped policy asks for

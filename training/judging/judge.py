@@ -25,7 +25,6 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import BY_NAME, FEATURES, NAMES
 from callsieve.features.files.dates import DAY
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, BundleMetadata
 from callsieve.serving.rules.strata import STRATA
 from callsieve.serving.scorer.scorer import Scorer
@@ -36,6 +35,7 @@ from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import FolderFacts
 from callsieve.training.model.scores import levels_of_folders, out_of_fold_scores, score_rows
 from callsieve.training.model.train import Trained, covered_calls, folder_entry, missing_calls
+from callsieve.training.model.trees import read_forest
 
 from .calls_made import by_calls_made, reliability_by
 from .class_figures import class_figures

@@ -11,8 +11,8 @@ import pandas as pd
 
 from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import SECOND
+from callsieve.training.model.trees import read_forest
 
 from .allocators import give_back
 from .fit import CV_FOLDS, FitOptions, FitRows, cv_fold_of_calls, cv_folds, fit, fit_members, held_out_folds, mean_model

@@ -18,11 +18,12 @@ import numpy as np
 
 from callsieve.features.arrays import Array
 from callsieve.features.online.feeds import COMPLETE, needs_second_model, with_lacks
-from callsieve.serving.bundle.forest import Forest, read_forest
+from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.level import level_of
 from callsieve.serving.bundle.metadata import SECOND, Level
 from callsieve.serving.rules.strata import STRATA, strata_of
 from callsieve.serving.scorer.network_scores import sampled
+from callsieve.training.model.trees import read_forest
 
 from .certify import FeedScores
 from .fit import CV_FOLDS, cv_fold_of_calls

@@ -19,7 +19,6 @@ from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES, catalogue_hash
 from callsieve.features.files.progress import Progress, silent
 from callsieve.features.online.feeds import COMPLETE, with_lacks
-from callsieve.serving.bundle.bundle import save
 from callsieve.serving.bundle.metadata import SECOND, BundleMetadata, GoldenVectors, Level
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source, sources_of
@@ -36,6 +35,7 @@ from .provenance import source_hash, versions
 from .scores import score_pool
 from .settings import Settings
 from .split import days_of_records
+from .trees import save_bundle
 
 GOLDEN_ROWS = 16
 MAX_LEARNT_ROWS = 200_000  # training rows that simpler models are fitted on
@@ -282,7 +282,7 @@ def folder_entry(folder: FolderFacts) -> FolderEntry:
 
 def write_bundle(trained: Trained, folder: Path, signing_key: Ed25519PrivateKey) -> str:
     """Signs and writes the bundle; returns its model id."""
-    return save(trained.card, trained.models, trained.golden_rows.tolist(), folder, signing_key)
+    return save_bundle(trained.card, trained.models, trained.golden_rows.tolist(), folder, signing_key)
 
 
 def _iso(milliseconds: int) -> str:

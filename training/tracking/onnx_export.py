@@ -23,9 +23,9 @@ from callsieve.features.arrays import Floats
 from callsieve.features.catalogue import catalogue_hash
 from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.bundle.bundle import Bundle, load
-from callsieve.serving.bundle.model_text import CATEGORICAL, Tree, check_structure
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.rules.strata import BUSY, QUIET
+from callsieve.training.model.trees import CATEGORICAL, Tree, levels_of, rows_at_thresholds, signed_texts, trees_of
 
 try:
     import onnx
@@ -76,12 +76,10 @@ def export(bundle: Path, file: Path, *, signer: Path) -> Export:
     if file.exists():
         raise FileExistsError(f"{file}: exists already; nothing is overwritten")
     model = load(bundle, [read_public_key(signer)], expected_catalogue=catalogue_hash())
-    # The text is read a second time. If it changed in between, its scores differ below.
-    text = (bundle / "model.txt").read_text(encoding="ascii")
-    trees = check_structure(text, model.features, levels=model.categorical)
+    trees = trees_of(signed_texts(bundle, model)["model"])
     data = as_onnx(model, trees).SerializeToString()
     golden = difference(model, data, np.array(model.golden.rows))
-    thresholds = difference(model, data, rows_at_thresholds(trees, len(model.features)))
+    thresholds = difference(model, data, rows_at_thresholds(trees, len(model.features), ROWS))
     if (largest := max(golden["raw"], thresholds["raw"])) > TOLERANCE:
         raise ValueError(
             f"{file}: expected raw scores within {TOLERANCE} of the bundle's, got a difference of {largest}"
@@ -173,7 +171,7 @@ class Forest:
                 raise ValueError("the model treats zeros as missing values, which ONNX cannot express")
             children = tuple((first_leaf + ~c, True) if c < 0 else (first_node + c, False) for c in (left, right))
             if decision & CATEGORICAL:
-                self.members += [*_levels(tree, int(tree.threshold[node])), np.nan]
+                self.members += [*levels_of(tree, int(tree.threshold[node])), np.nan]
                 self._node(tree.feature[node], 0.0, MEMBER, missing_left=False, children=children)
                 continue
             threshold = tree.threshold[node]
@@ -231,25 +229,6 @@ def difference(bundle: Bundle, data: bytes, rows: Floats) -> ScoreDifference:
         "float32_raw": float(np.abs(rounded - raw).max()),
         "float32_bands": int((np.searchsorted(bands, rounded, "right") != reached).sum()),
     }
-
-
-def rows_at_thresholds(trees: Sequence[Tree], width: int, count: int = ROWS) -> Floats:
-    """Returns random rows: values on and next to the model's thresholds, levels in and out of its sets, and NaN."""
-    values: list[set[float]] = [{0.0} for _ in range(width)]
-    for tree in trees:
-        for feature, threshold, decision in zip(tree.feature, tree.threshold, tree.decision, strict=True):
-            if decision & CATEGORICAL:
-                levels = _levels(tree, int(threshold))
-                values[feature] |= {*levels, *(level + 1 for level in levels)}
-            else:
-                values[feature] |= {threshold, np.nextafter(threshold, -np.inf), np.nextafter(threshold, np.inf)}
-    rng = np.random.default_rng(0)
-    return np.column_stack([rng.choice([*sorted(levels - {np.inf, -np.inf}), np.nan], count) for levels in values])
-
-
-def _levels(tree: Tree, split: int) -> list[float]:
-    words = tree.cat_threshold[tree.cat_boundaries[split] : tree.cat_boundaries[split + 1]]
-    return [float(32 * i + bit) for i, word in enumerate(words) for bit in range(32) if word >> bit & 1]
 
 
 def _metadata(bundle: Bundle) -> dict[str, object]:

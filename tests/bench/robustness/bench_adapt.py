@@ -36,7 +36,6 @@ from callsieve.features.files.dates import DAY
 from callsieve.features.intake.intake import Intake
 from callsieve.features.keys.tokens import Key
 from callsieve.features.online.feeds import COMPLETE, feed_of_table
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, Certificate
 from callsieve.training.adapt.adapting import side
 from callsieve.training.adapt.asking import draw, second_looks
@@ -51,6 +50,7 @@ from callsieve.training.model.bands import TARGETS
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import score_rows
 from callsieve.training.model.settings import Settings
+from callsieve.training.model.trees import read_forest
 from tests.bench.harness import parser_of, show
 from tests.support.paths import ROOT
 

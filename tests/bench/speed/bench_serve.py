@@ -29,7 +29,6 @@ from callsieve.features.online.feeds import COMPLETE
 from callsieve.features.online.history import History
 from callsieve.features.records import OUTCOMES, Call
 from callsieve.serving.bundle.bundle import Bundle
-from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_SIGNER
 from callsieve.serving.bundle.signing import read_public_key
 from callsieve.serving.live.gc_pauses import shorten_pauses
@@ -37,6 +36,7 @@ from callsieve.serving.live.live import Live
 from callsieve.serving.live.memory import Limits
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.rules.policy import Policy
+from callsieve.training.model.trees import trees_of
 from callsieve.training.tracking.onnx_export import as_onnx
 from tests.bench.harness import parser_of, show
 from tests.support import real_bundle
@@ -143,7 +143,7 @@ def onnx(folder: Path, bundle: Bundle) -> Callable[[Any], object]:
     """Returns the model as a function of ONNX Runtime on one thread, as on a handset."""
     import onnxruntime
 
-    trees = check_structure((folder / "bundle" / "model.txt").read_text(), bundle.features)
+    trees = trees_of((folder / "bundle" / "model.txt").read_text())
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
     data = as_onnx(bundle, trees).SerializeToString()

@@ -133,6 +133,6 @@ def test_the_commands_of_the_page_verify_it_without_this_package(folder):
 
     done = run()
     assert done.returncode == 0, done.stderr
-    assert "Verified Successfully" in done.stdout and done.stdout.count(": OK") == 6
+    assert "Verified Successfully" in done.stdout and done.stdout.count(": OK") == 8
     payload_edited(attestation_path(folder / "bundle"))
     assert run().returncode != 0

@@ -18,15 +18,16 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 
 from callsieve.features.keys.passphrase import VARIABLE
-from callsieve.serving.bundle.bundle import BundleError, load, save
-from callsieve.serving.bundle.forest import Forest, read_forest
+from callsieve.serving.bundle.bundle import BundleError, load
+from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.metadata import Band, Calibration, GoldenVectors, metadata_from_json, metadata_to_json
 from callsieve.serving.bundle.signing import generate_signing_key, key_id, read_public_key, read_signing_key, sign
+from callsieve.training.model.trees import read_forest, save_bundle
 from tests.support import small_bundle as small
 from tests.support.errors import raising
 from tests.support.paths import ROOT
 
-FILES = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "content.txt", "model.txt")
+FILES = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "content.forest", "content.txt", "model.forest", "model.txt")
 BUNDLE = {"kind": "callsieve bundle", "format": 4}
 
 
@@ -51,11 +52,11 @@ def refusal(folder, trusted=small.TRUSTED, **options):
     return message
 
 
-def change_text(folder, name, pattern, new):
-    """Changes a model like an attacker with the signing key: sizes, hashes and signature all match."""
-    text, count = re.subn(pattern, new, (folder / name).read_text(), count=1, flags=re.MULTILINE)
-    assert count == 1
-    (folder / name).write_text(small.repair_sizes(text))
+def change_forest(folder, name, section, place, value):
+    """Changes a model like an attacker with the signing key: hashes and signature match."""
+    data = bytearray((folder / name).read_bytes())
+    small.sections(data)[section][place] = value
+    (folder / name).write_bytes(data)
     small.sign_again(folder)
 
 
@@ -118,21 +119,21 @@ def test_equal_input_gives_equal_bytes(saved, tmp_path):
 
 
 def test_a_bundle_with_one_model_or_a_model_of_two_classes_is_complete(tmp_path):
-    save(small.card(classes={}), {"model": small.binary_model()}, small.golden_rows(), tmp_path / "b", small.KEY)
+    save_bundle(small.card(classes={}), {"model": small.binary_model()}, small.golden_rows(), tmp_path / "b", small.KEY)
     assert load(tmp_path / "b", small.TRUSTED).content is None
     matrix = small.rows(2000, seed=2)
     two = small.train_text(
         matrix, (matrix[:, 4] > 0).astype(int), small.FEATURES, small.LEVELS, 4, objective="multiclass", num_class=2
     )
     models, card = {"model": small.binary_model(), "content": two}, small.card(classes={"content": small.CONTENT[:2]})
-    save(card, models, small.golden_rows(), tmp_path / "two", small.KEY)
+    save_bundle(card, models, small.golden_rows(), tmp_path / "two", small.KEY)
     assert load(tmp_path / "two", small.TRUSTED).content.classes == 2
 
 
 def test_a_single_row_score_that_differs_is_refused(folder, monkeypatch):
     honest = Forest.predict_one
     monkeypatch.setattr(Forest, "predict_one", lambda self, row: honest(self, row) + 1e-12)
-    assert re.search("^model.txt: golden vector 0 must give", refusal(folder))
+    assert re.search("^model.forest: golden vector 0 must give", refusal(folder))
 
 
 def test_a_bundle_is_written_whole_or_not_at_all(saved, tmp_path, monkeypatch):
@@ -149,7 +150,7 @@ def test_a_bundle_is_written_whole_or_not_at_all(saved, tmp_path, monkeypatch):
     [
         ({"epoch": -1}, "epoch"),
         ({"classes": {}}, "needs the models"),
-        ({"features": ("a", "b")}, "max_feature_idx=1"),
+        ({"features": ("a", "b")}, "must have the features"),
         ({"training": {"auc": math.nan}}, "not JSON compliant"),
         ({"training": {"model": object()}}, "cannot be written as JSON"),
         ({"categorical": {"class": 40}}, "only a categorical feature"),
@@ -173,7 +174,9 @@ def test_one_changed_byte_is_refused(folder, name, where):
     assert name in refusal(folder) or name == "MANIFEST.json"
 
 
-@pytest.mark.parametrize("name", [*FILES, "mode.txt", "model.pkl", ".hidden", "model.txt~", "two\nlines"])
+@pytest.mark.parametrize(
+    "name", [*FILES, "mode.txt", "mode.forest", "model.pkl", ".hidden", "model.txt~", "two\nlines"]
+)
 def test_a_missing_or_added_file_is_refused_by_name(folder, name):
     if name in FILES:
         (folder / name).unlink()
@@ -278,23 +281,53 @@ def test_a_file_that_is_too_long_is_not_read_to_its_end(folder, name, lazy):
 # --------------------------------------------------------------------- hostile content, valid signature
 
 
-@pytest.mark.source("L37", by="serving/bundle/model_text.py")
-@pytest.mark.parametrize("name", ["model.txt", "content.txt"])
+@pytest.mark.source("L37", by="serving/bundle/forest_layout.py")
+@pytest.mark.parametrize("name", ["model.forest", "content.forest"])
 @pytest.mark.parametrize(
-    ("pattern", "new", "rule"),
+    ("section", "place", "value", "rule"),
     [
-        (r"^left_child=-?\d+", "left_child=4000000", "left_child and right_child"),
-        (r"^left_child=-?\d+", "left_child=-4000000", "left_child and right_child"),
-        (r"^left_child=-?\d+", "left_child=0", "left_child and right_child"),
-        (r"^split_feature=\d+", "split_feature=70000", "split_feature must lie"),
-        (r"^threshold=\S+", "threshold=nan", "threshold must have"),
-        (r"^leaf_value=\S+", "leaf_value=inf", "leaf_value must have"),
-        (r"^leaf_value=.*", "leaf_value=1 2 3 4 5 6 7", "golden vector"),
+        ("node", (0, 2), 32_767, "name children"),
+        ("node", (0, 2), -32_768, "name children"),
+        ("node", (0, 2), 0, "name children"),
+        ("node", (0, 0), 32_767, "must test a column"),
+        ("bound", 0, np.nan, "thresholds must ascend"),
+        ("leaf", 0, np.inf, "leaf values must lie"),
+        ("leaf", slice(None), 7.0, "golden vector"),
     ],
 )
-def test_a_hostile_model_with_a_valid_signature_is_refused(folder, name, pattern, new, rule):
-    change_text(folder, name, pattern, new)
+def test_a_hostile_model_with_a_valid_signature_is_refused(folder, name, section, place, value, rule):
+    change_forest(folder, name, section, place, value)
     assert re.search(f"^{name}: .*{rule}", refusal(folder))
+    lazy = [] if name == "model.forest" else [load(folder, small.TRUSTED, lazy=True)]
+    for bundle in lazy * 2:
+        with pytest.raises(BundleError, match=f"^{name}: "):
+            bundle.content.read()
+
+
+def test_a_bundle_without_packed_trees_names_the_commands_that_write_them(folder):
+    manifest = json.loads((folder / "MANIFEST.json").read_bytes())
+    del manifest["files"]["model.forest"]
+    write_manifest(folder, manifest)
+    assert refusal(folder) == (
+        "MANIFEST.json: files must list both model.txt and model.forest, its trees as they are served; train or adapt "
+        "again: `callsieve train` and `callsieve adapt` write both"
+    )
+
+
+def test_an_optional_model_is_read_at_its_first_use_from_the_file_that_was_verified(saved, folder, tmp_path):
+    bundle, lazy, changed = (load(folder, small.TRUSTED, lazy=lazy) for lazy in (False, True, True))
+    assert callable(lazy.content._source) and not callable(lazy.model._source)
+    folder.rename(tmp_path / "old")  # a new bundle takes its place
+    shutil.copytree(saved, folder)
+    (folder / "content.forest").write_bytes(b"another")
+    rows = small.rows(5)
+    assert (lazy.content.predict_raw(rows) == bundle.content.predict_raw(rows)).all()
+    assert not callable(lazy.content._source)
+    (tmp_path / "old" / "content.forest").write_bytes(b"changed in place")
+    with pytest.raises(BundleError, match=r"^content.forest: must have the size and SHA-256"):
+        changed.content.read()
+    with pytest.raises(BundleError, match=r"^content.forest: must have the size and SHA-256"):
+        load(folder, small.TRUSTED, lazy=True)  # before anything serves
 
 
 def test_a_signature_has_one_form(folder):
@@ -433,8 +466,8 @@ def test_mutants_are_refused_or_score_like_their_arrays(saved):
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, cwd=ROOT)
     assert run.returncode == 0, run.stderr[-2000:]
     counts = json.loads(run.stdout.splitlines()[-1])
-    assert counts["model.txt: refused"] > 130
-    assert counts["model.txt: refused by golden vectors"] + counts["model.txt: loaded, scores equal"] > 20
+    assert counts["model.forest: refused"] > 130
+    assert counts["model.forest: refused by golden vectors"] + counts["model.forest: loaded, scores equal"] > 20
 
 
 # ------------------------------------------------------------------------------- calibration, certificate

@@ -10,28 +10,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callsieve.serving.bundle.forest import Forest
 from callsieve.serving.bundle.forest_paths import POINTS, quadrature
-from callsieve.serving.bundle.model_text import check_structure
+from callsieve.training.model.trees import forest_of, read_forest, trees_of
 from tests.support import small_bundle as small
 
 MATRIX = np.vstack([small.rows(200, seed=5), small.awkward_rows()])
 
 
-def forest_of(trees, width):
-    return Forest(trees, [f"f{i}" for i in range(width)])
+def wide_forest(trees, width):
+    return forest_of(trees, [f"f{i}" for i in range(width)])
 
 
 def contributions_of(trees, row):
     """Returns the contributions of a row to the score of trees of one class."""
-    forest = forest_of(trees, len(row))
+    forest = wide_forest(trees, len(row))
     contributions = np.array(forest.contributions(row))
     assert forest.contributions_of(np.array([row, row])).tobytes() == 2 * contributions.tobytes()
     return contributions[0]
 
 
 def small_forest():
-    return Forest(check_structure(small.binary_model(), small.FEATURES), small.FEATURES)
+    return read_forest(small.binary_model())
 
 
 def trained(matrix, y, trees, *, categorical=(), **parameters):
@@ -39,7 +38,7 @@ def trained(matrix, y, trees, *, categorical=(), **parameters):
     fixed = {"objective": "binary", "verbose": -1, "num_threads": 1, "deterministic": True, "min_data_in_leaf": 5}
     data = lightgbm.Dataset(matrix, y, feature_name=names, categorical_feature=list(categorical))
     text = lightgbm.train(fixed | parameters, data, trees).model_to_string()
-    return text, Forest(check_structure(text, names), names)
+    return text, read_forest(text)
 
 
 def assert_equal_to_lightgbm(text, forest, matrix):
@@ -56,8 +55,7 @@ def assert_equal_to_lightgbm(text, forest, matrix):
 
 def test_contributions_with_sets_missing_values_and_zeros_equal_lightgbm():
     assert_equal_to_lightgbm(small.binary_model(), small_forest(), MATRIX)
-    trees = check_structure(small.multiclass_model(), small.FEATURES, classes=3)
-    assert_equal_to_lightgbm(small.multiclass_model(), Forest(trees, small.FEATURES, 3), MATRIX)
+    assert_equal_to_lightgbm(small.multiclass_model(), read_forest(small.multiclass_model()), MATRIX)
 
 
 @pytest.mark.system
@@ -97,12 +95,11 @@ def test_contributions_with_sets_of_many_words_equal_lightgbm():
 
 def chain(depth, width, *, near):
     """Returns a tree that is a chain: node i tests feature i % width, and one child is a leaf."""
-    ends = [depth - i for i in range(depth)]
     on, off = [*range(1, depth), -depth - 1], [-1 - i for i in range(depth)]
     left, right = (on, off) if near == "left" else (off, on)
     leaf = [math.sin(i) for i in range(depth + 1)]
     text = small.binary_model()
-    tree = check_structure(text, small.FEATURES)[0]
+    tree = trees_of(text)[0]
     return type(tree)(
         feature=[i % width for i in range(depth)],
         threshold=[(-1.0) ** i * (i + 1) / depth for i in range(depth)],
@@ -111,7 +108,6 @@ def chain(depth, width, *, near):
         right=right,
         leaf_value=leaf,
         leaf_count=[1] * (depth + 1),
-        node_count=[end + 1 for end in ends],
         cat_boundaries=[],
         cat_threshold=[],
     )
@@ -125,16 +121,19 @@ def balanced(depth, width, seed):
         [2 * i + side if 2 * i + side < nodes else -(2 * i + side - nodes) - 1 for i in range(nodes)] for side in (1, 2)
     ]
     leaf_count = rng.integers(1, 50, nodes + 1).tolist()
-    count = [0] * nodes
-    for i in reversed(range(nodes)):
-        count[i] = sum(count[c] if c >= 0 else leaf_count[~c] for c in (child[0][i], child[1][i]))
     tree = chain(1, 1, near="left")
     return type(tree)(
         feature=rng.integers(0, width, nodes).tolist(), threshold=rng.normal(size=nodes).tolist(),
         decision=rng.choice([0, 2, 4, 6, 8, 10], nodes).tolist(), left=child[0], right=child[1],
-        leaf_value=rng.normal(size=nodes + 1).tolist(), leaf_count=leaf_count, node_count=count,
+        leaf_value=rng.normal(size=nodes + 1).tolist(), leaf_count=leaf_count,
         cat_boundaries=[], cat_threshold=[],
     )  # fmt: skip
+
+
+def training_calls(tree, node):
+    if node < 0:
+        return tree.leaf_count[~node]
+    return sum(training_calls(tree, child) for child in (tree.left[node], tree.right[node]))
 
 
 def conditional_mean(tree, row, fixed, node=0):
@@ -146,7 +145,7 @@ def conditional_mean(tree, row, fixed, node=0):
         return conditional_mean(
             tree, row, fixed, left if small._goes_left(tree, node, row[tree.feature[node]]) else right
         )
-    count = [tree.node_count[c] if c >= 0 else tree.leaf_count[~c] for c in (left, right)]
+    count = [training_calls(tree, child) for child in (left, right)]
     return sum(n * conditional_mean(tree, row, fixed, c) for n, c in zip(count, (left, right), strict=True)) / sum(
         count
     )
@@ -196,9 +195,9 @@ def test_points_and_weights_equal_those_of_numpy(sets):
 
 
 def test_trees_of_one_leaf_contribute_nothing():
-    stump = check_structure(small.binary_model(), small.FEATURES)[0]
-    tree = type(stump)([], [], [], [], [], [0.25], [], [], [], [])
-    forest = forest_of([tree, tree], 3)
+    stump = trees_of(small.binary_model())[0]
+    tree = type(stump)([], [], [], [], [], [0.25], [1], [], [])
+    forest = wide_forest([tree, tree], 3)
     assert forest.contributions([1.0, math.nan, 0.0]) == [(0.0, 0.0, 0.0)]
     assert forest.predict_one([0.0] * 3) == 0.5
 

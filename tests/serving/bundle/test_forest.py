@@ -14,12 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callsieve.serving.bundle import forest as forest_module
-from callsieve.serving.bundle import forest_layout, forest_library
-from callsieve.serving.bundle.forest import Forest, read_forest
-from callsieve.serving.bundle.model_text import check_structure
+from callsieve.serving.bundle import forest_layout, forest_library, forest_paths
+from callsieve.serving.bundle.forest import Forest
+from callsieve.training.model import trees as trees_module
+from callsieve.training.model.trees import forest_of, read_forest, trees_of
 from tests.support import small_bundle as small
 from tests.support.paths import ROOT
 
+READ = f"""
+import sys
+from callsieve.serving.bundle.forest import Forest
+from callsieve.serving.bundle.forest_layout import Layout
+data = sys.stdin.buffer.read()
+def read():
+    return Forest(Layout(data, {small.FEATURES}), {small.FEATURES})
+"""
 MATRIX = np.vstack([small.rows(400, seed=5), small.awkward_rows()])
 EDGES = (np.nan, 0.0, -0.0, 1e-36, -1e-36, 1e-35, 1.0000001e-35, 5e-324, 1e300, -1e300, 2.0**31, -(2.0**31), 2.0**40)
 
@@ -29,7 +38,7 @@ def read(request):
     """Reads a forest with the compiled library, or without."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "numpy":
-            patch.setattr(forest_module, "library", lambda: None)
+            small.without_library(patch)
         yield read_forest
 
 
@@ -93,7 +102,7 @@ def drawn(draw):
     names = [f"f{i}" for i in range(width)]
     data = lightgbm.Dataset(matrix, y, feature_name=names, categorical_feature=[0] if levels else [])
     text = lightgbm.train(parameters, data, draw(st.integers(1, 12))).model_to_string()
-    trees = check_structure(text, names, classes=classes)
+    trees = trees_of(text)
     bounds = [value for tree in trees for value in tree.threshold if np.isfinite(value)] or [0.0]
     values = [
         *EDGES, *bounds, *np.nextafter(bounds, np.inf), *np.nextafter(bounds, -np.inf), *range(-1, 72), 15.99, -0.5,
@@ -107,33 +116,35 @@ def test_scores_of_drawn_models_equal_lightgbm(model):
     text, rows = model
     assert_scores_equal(read_forest(text), text, rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forest_module, "library", lambda: None)
+        small.without_library(patch)
         slow = read_forest(text)
+        _ = slow._functions, slow._explained
     fast = read_forest(text)
     assert slow.predict_raw(rows).tobytes() == fast.predict_raw(rows).tobytes()
     assert [slow.contributions(row) for row in rows[:3]] == [fast.contributions(row) for row in rows[:3]]
 
 
 def test_trees_of_at_most_16_leaves_have_an_index_for_single_rows(monkeypatch):
-    monkeypatch.setattr(forest_module, "library", forest_library.library)  # the fixture `read` may have replaced it
+    for module in (forest_module, forest_layout, forest_paths):  # the fixture `read` may have replaced it
+        monkeypatch.setattr(module, "library", forest_library.library)
     rng = np.random.default_rng(1)
     rows, y = rng.normal(size=(2000, 5)), rng.integers(0, 2, 2000)
     for leaves in (16, 17):
         text = small.train_text(rows, y, small.FEATURES, (), 3, num_leaves=leaves)
-        assert {len(tree.leaf_value) for tree in check_structure(text, small.FEATURES)} == {leaves}
+        assert {len(tree.leaf_value) for tree in trees_of(text)} == {leaves}
         arrays = read_forest(text)._packed[1][0]
         assert {bool(getattr(arrays, name)) for name in forest_library.INDEX} == {leaves == 16}
 
 
 def test_a_feature_split_by_numbers_and_by_sets_scores_as_its_arrays_say():
     """LightGBM never trains such a model, but its text format has it."""
-    trees = check_structure(small.binary_model(), small.FEATURES)
+    trees = trees_of(small.binary_model())
     index = next(i for i, tree in enumerate(trees) if {*tree.decision} & {1, 5, 9} and {*tree.decision} & {2, 8, 10})
     mixed = type(trees[0])(
         **{n: getattr(trees[index], n) for n in trees[0].__dataclass_fields__}
         | {"feature": [3] * len(trees[index].left)}
     )
-    forest = Forest([mixed], small.FEATURES)
+    forest = forest_of([mixed], small.FEATURES)
     np.testing.assert_array_equal(forest.predict_raw(MATRIX), small.evaluate([mixed], MATRIX)[:, 0])
 
 
@@ -141,10 +152,10 @@ def test_a_feature_split_by_numbers_and_by_sets_scores_as_its_arrays_say():
     ("limit", "what"), [(2, "thresholds of feature 0, got 3"), (5, "columns, got 6"), (6, "nodes of a tree, got 7")]
 )
 def test_a_forest_beyond_16_bits_is_refused(monkeypatch, limit, what):
-    tree = check_structure(small.binary_model(), small.FEATURES)[0]
-    monkeypatch.setattr(forest_layout, "_MOST", limit)
+    tree = trees_of(small.binary_model())[0]
+    monkeypatch.setattr(trees_module, "MOST", limit)
     with pytest.raises(ValueError, match=f"must have at most {limit} {what}; train fewer or flatter trees"):
-        Forest([tree], small.FEATURES)
+        forest_of([tree], small.FEATURES)
 
 
 def test_memory_layout_does_not_matter(forest):
@@ -219,8 +230,7 @@ def test_threads_work_after_a_fork(threads):
     code = """
 import os, signal, sys
 import numpy as np
-from callsieve.serving.bundle.forest import read_forest
-forest = read_forest(sys.stdin.read())
+forest = read()
 rows = np.zeros((5000, 5))
 expected = forest.predict_raw(rows, threads=THREADS)
 if os.fork() == 0:
@@ -229,23 +239,21 @@ if os.fork() == 0:
 _, status = os.wait()
 print(status)
 """
-    assert run_with_model(code.replace("THREADS", str(threads))).split() == ["0"]
+    assert run_with_model(code.replace("THREADS", str(threads))).split() == [b"0"]
 
 
 def run_with_model(code):
-    """Returns the output of a Python program that reads the model from standard input."""
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
-    return subprocess.run(command, input=small.binary_model(), capture_output=True, text=True, check=True).stdout
+    """Returns the output of a Python program, in which `read()` returns the forest."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", READ + code]
+    return subprocess.run(command, input=small.packed(small.binary_model()), capture_output=True, check=True).stdout
 
 
 def test_freed_models_leak_no_memory():
     code = """
-import resource, sys
-from callsieve.serving.bundle.forest import read_forest
-text = sys.stdin.read()
+import resource
 def peak():
     for _ in range(400):
-        forest = read_forest(text)
+        forest = read()
         forest.predict_few([[0.0] * 5] * 20), forest.contributions([0.0] * 5)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 first = peak()
@@ -257,11 +265,10 @@ print(peak() - first)
 def test_nothing_that_serves_imports_lightgbm_or_numpy():
     code = """
 import sys
-from callsieve.serving.bundle.forest import read_forest
-forest = read_forest(sys.stdin.read())
+forest = read()
 forest.predict_one([0.0] * 5), forest.predict_few([[0.0] * 5] * 20), forest.contributions([0.0] * 5)
 print(*sys.modules)
 """
-    assert not {"lightgbm", "numpy", "scipy", "pandas", "sklearn"} & set(run_with_model(code).split())
+    assert not {"lightgbm", "numpy", "scipy", "pandas", "sklearn"} & set(run_with_model(code).decode().split())
     texts = [path.read_text() for top in ("features", "serving") for path in (ROOT / top).rglob("*.py")]
     assert not any("import lightgbm" in text or "from lightgbm" in text for text in texts)

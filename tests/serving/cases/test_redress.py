@@ -13,7 +13,7 @@ from msgspec import structs
 from callsieve.features import Call, History, Intake, Key
 from callsieve.features.intake.text_columns import factorize
 from callsieve.serving import ClearedCallers, Fact, Policy, Scorer, Verdict, WatchedClearedCallers, read_public_key
-from callsieve.serving.bundle.bundle import load, save
+from callsieve.serving.bundle.bundle import load
 from callsieve.serving.bundle.metadata import BundleMetadata
 from callsieve.serving.cases.feed import import_verdicts, publish_cleared
 from callsieve.serving.cases.store import CaseStore
@@ -28,6 +28,7 @@ from callsieve.training.data.labels import label_numbers
 from callsieve.training.model.folds import assign_folds, training_labels, training_rows
 from callsieve.training.model.matrix import labelled_rows
 from callsieve.training.model.settings import Settings
+from callsieve.training.model.trees import save_bundle
 from tests.support import live_states, real_bundle
 from tests.support import small_bundle as small
 from tests.support.errors import raising
@@ -65,7 +66,7 @@ def labelling_bundle(training_run, courier, tmp_path_factory):
     low = structs.replace(bundle.thresholds[0], threshold=min(raw[-10:]) - 1e-9)
     texts = {name: (training_run[0] / "bundle" / f"{name}.txt").read_text() for name in ("model", *bundle.classes)}
     folder = tmp_path_factory.mktemp("wrong") / "bundle"
-    save(structs.replace(card, thresholds=(low,)), texts, bundle.golden.rows, folder, small.KEY)
+    save_bundle(structs.replace(card, thresholds=(low,)), texts, bundle.golden.rows, folder, small.KEY)
     return folder
 
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from callsieve.serving.batch.file_scoring import score_vectors
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.verdict_log import verdict_record
 from callsieve.serving.rules.policy import ACTIONS, Policy, read_policy
 from callsieve.serving.rules.preferences import PREFERENCE_RULE, confident_class, rejected_categories
 from callsieve.serving.rules.registers import Registers
 from callsieve.serving.rules.rule_bits import BITS, rule_names
+from callsieve.training.model.trees import read_forest
 from tests.support import real_bundle
 from tests.support import small_bundle as small
 from tests.support.real_bundle import load_scorer

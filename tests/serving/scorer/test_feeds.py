@@ -18,7 +18,6 @@ from callsieve.features.online.feeds import (
     UNKNOWN_FEED,
 )
 from callsieve.serving.batch.file_scoring import score_calls
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.live.swap import Swap
 from callsieve.serving.live.verdict_log import record_from_line, record_to_line, verdict_record
@@ -26,6 +25,7 @@ from callsieve.serving.rules.policy import ACTIONS, Policy, pin_feed, read_polic
 from callsieve.serving.rules.preferences import PREFERENCE_RULE
 from callsieve.serving.rules.rule_bits import rule_names
 from callsieve.serving.scorer.scorer import Scorer
+from callsieve.training.model.trees import read_forest
 from tests.support import real_bundle
 from tests.support.calls.lacks import without
 from tests.support.small_bundle import train_text

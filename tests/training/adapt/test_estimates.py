@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band, Certificate
 from callsieve.training.adapt import adapting, own_trees
 from callsieve.training.adapt.asking import draw, inclusion
@@ -37,6 +36,7 @@ from callsieve.training.evidence.callers import (
     fitted_line,
     posterior,
 )
+from callsieve.training.model.trees import read_forest
 from tests.support import small_bundle as small
 
 SEEDS = 4000

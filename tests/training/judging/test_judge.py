@@ -11,7 +11,6 @@ import pytest
 from msgspec import structs
 
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.policy import read_policy
 from callsieve.training.data.dataset import read_dataset
@@ -24,6 +23,7 @@ from callsieve.training.model.certify import certificate
 from callsieve.training.model.fit import FitRows, fit
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import true_words
+from callsieve.training.model.trees import read_forest
 from callsieve.training.reports.wording import rule_in_words
 
 MOBILE, FIXED = map(NUMBER_CLASSES.index, ("mobile", "fixed"))

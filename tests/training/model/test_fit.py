@@ -9,8 +9,6 @@ from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from callsieve.features.catalogue.lite import LITE, MONOTONE_SIGNS
-from callsieve.serving.bundle.forest import read_forest
-from callsieve.serving.bundle.model_text import check_structure
 from callsieve.training.judging.metrics import calibration_table
 from callsieve.training.model.calibration import calibrate
 from callsieve.training.model.fit import (
@@ -24,6 +22,7 @@ from callsieve.training.model.fit import (
     mean_model,
 )
 from callsieve.training.model.settings import PASSED, RANGES, checked, read_parameters
+from callsieve.training.model.trees import read_forest
 
 NAMES = ("steep", "flat", "kind", "noise")
 LEVELS = {"kind": 5}
@@ -63,7 +62,6 @@ def test_the_seed_determines_the_model():
 @pytest.mark.parametrize("classes", [1, 3])
 def test_a_bundle_accepts_the_text_and_scores_as_lightgbm_does(classes):
     text = fit_model(classes)
-    check_structure(text, NAMES, classes=classes, levels=LEVELS)
     values = draw_rows(500, 9).X
     raw = read_forest(text).predict_raw(values).reshape(len(values), classes)
     theirs = lgb.Booster(model_str=text).predict(values, raw_score=True).reshape(len(values), classes)
@@ -79,7 +77,6 @@ def test_a_bundle_accepts_a_split_by_missing_values():
     part = FitRows(values, y)
     text = fit(part, part, ["x"], parameters=QUICK | {"num_leaves": 2})
     assert re.search(r"^threshold=inf$", text, re.MULTILINE)
-    check_structure(text, ["x"], classes=1, levels={})
     rows = np.array([[np.nan], [0.0], [1e308], [-1e308]])
     raw = read_forest(text).predict_raw(rows)
     np.testing.assert_array_equal(raw, lgb.Booster(model_str=text).predict(rows, raw_score=True))
@@ -136,7 +133,6 @@ def test_a_mean_model_gives_the_mean_score_of_its_members():
     by_member = [lgb.Booster(model_str=text).predict(values, raw_score=True) for text in texts]
     whole = mean_model(texts)
     np.testing.assert_allclose(read_forest(whole).predict_raw(values), np.mean(by_member, axis=0), rtol=0, atol=1e-12)
-    check_structure(whole, NAMES, classes=1, levels=LEVELS)
     assert whole.count("\nTree=") == sum(text.count("\nTree=") for text in texts)
     single = lgb.Booster(model_str=mean_model(texts[:1])).predict(values, raw_score=True)
     np.testing.assert_array_equal(single, by_member[0])

@@ -20,7 +20,6 @@ from callsieve.features.keys.tokens import Key
 from callsieve.features.online.feeds import NO_ROUTES
 from callsieve.serving.bundle import level
 from callsieve.serving.bundle.bundle import load
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.data.feeds import POORER_FEEDS
 from callsieve.training.data.labels import label_numbers
 from callsieve.training.data.sources import Source, folder_sources
@@ -34,6 +33,7 @@ from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.pool import VectorFile, gather
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.train import Trained, train, write_bundle
+from callsieve.training.model.trees import read_forest
 from callsieve.training.studies.demo import of_world
 from callsieve.training.world import keyed_world, simulate
 from tests.support.calls.lacks import without

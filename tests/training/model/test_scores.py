@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from callsieve.serving.bundle.forest import read_forest
 from callsieve.training.data.dataset import campaigns_of
 from callsieve.training.judging.judge import judged_calls
 from callsieve.training.model import folds as call_folds
@@ -15,6 +14,7 @@ from callsieve.training.model.scores import out_of_fold_scores
 from callsieve.training.model.settings import Settings
 from callsieve.training.model.split import FOLDS, fold_rows, links_of
 from callsieve.training.model.train import train
+from callsieve.training.model.trees import read_forest
 
 pytestmark = pytest.mark.system
 

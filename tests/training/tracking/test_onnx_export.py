@@ -8,10 +8,10 @@ import onnxruntime
 import pytest
 
 from callsieve.serving.bundle.bundle import BundleError, load
-from callsieve.serving.bundle.model_text import check_structure
 from callsieve.serving.bundle.signing import read_public_key
+from callsieve.training.model.trees import rows_at_thresholds, trees_of
 from callsieve.training.tracking import onnx_export
-from callsieve.training.tracking.onnx_export import as_onnx, difference, export, rows_at_thresholds
+from callsieve.training.tracking.onnx_export import ROWS, as_onnx, difference, export
 from tests.support import how_to, lite_bundle
 from tests.support import small_bundle as small
 
@@ -100,7 +100,7 @@ def bundle(tmp_path_factory):
 @pytest.mark.parametrize("trees", [1, 20])
 def test_every_kind_of_split_is_exported(bundle, trees):
     """Compares scores with an independent evaluator: missing values, sets of more than a word, a tree of one leaf."""
-    forest = check_structure(small.binary_model(trees), small.FEATURES)
+    forest = trees_of(small.binary_model(trees))
     rows = np.vstack([small.rows(2000, seed=4), rows_at_thresholds(forest, len(small.FEATURES), 500)])
     raw, _ = scores(as_onnx(bundle, forest).SerializeToString(), rows)
     assert np.abs(raw - small.evaluate(forest, rows)[:, 0]).max() < 1e-12
@@ -115,13 +115,13 @@ def test_probabilities_agree_at_and_beyond_the_knots(bundle):
 
 
 def _one_leaf(value):
-    (tree,) = check_structure(small.binary_model(1), small.FEATURES)
-    empty = {name: [] for name in ("feature", "decision", "left", "right", "node_count")}
+    (tree,) = trees_of(small.binary_model(1))
+    empty = {name: [] for name in ("feature", "decision", "left", "right")}
     return type(tree)(**empty, threshold=[], leaf_value=[value], leaf_count=[1], cat_boundaries=[], cat_threshold=[])
 
 
 def test_zeros_as_missing_values_are_refused(bundle):
-    (tree,) = check_structure(small.binary_model(1), small.FEATURES)
+    (tree,) = trees_of(small.binary_model(1))
     tree.decision[0] = 4
     with pytest.raises(ValueError, match="treats zeros as missing values"):
         as_onnx(bundle, [tree])
@@ -133,7 +133,7 @@ def test_the_comparison_detects_a_changed_leaf(folder, export_result):
     (node,) = [node for node in model.graph.node if node.op_type == "TreeEnsemble"]
     (weights,) = [attribute.t for attribute in node.attribute if attribute.name == "leaf_weights"]
     weights.double_data[0] += 1e-6
-    rows = rows_at_thresholds(check_structure(lite_bundle.model(), lite_bundle.LITE), len(lite_bundle.LITE))
+    rows = rows_at_thresholds(trees_of(lite_bundle.model()), len(lite_bundle.LITE), ROWS)
     assert difference(open_bundle(folder), model.SerializeToString(), rows)["raw"] == pytest.approx(1e-6, rel=1e-3)
 
 
