@@ -155,19 +155,6 @@ def state_text(state):
     return b"".join(path.read_bytes() for path in sorted(state.rglob("*")) if path.is_file()).decode("latin1")
 
 
-@pytest.mark.parametrize("running", [False, True])
-def test_unread_snapshots_of_a_forgotten_number_are_deleted(swap, tmp_path, running):  # noqa: F811
-    live = begin(swap, tmp_path)
-    live.close()
-    for name in ("state-00000001.refused", "state-00000009.snapshot.part"):
-        (tmp_path / name).write_text(TOKEN)
-    again = begin(swap, tmp_path) if running else None
-    forget(tmp_path, TOKEN)
-    if again is not None:
-        again.close()
-    assert TOKEN not in state_text(tmp_path)
-
-
 def test_blanked_lines_are_skipped_and_all_others_stay_in_place(tmp_path):
     journal = Journal(tmp_path, COMPLAINTS).start()
     lines = [b'{"number":"%b","n":%d}' % ((TOKEN if n % 3 else "other").encode(), n) for n in range(9)]
