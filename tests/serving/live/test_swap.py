@@ -82,7 +82,7 @@ def test_a_bundle_with_other_golden_scores_is_refused(swap, bundles, monkeypatch
     monkeypatch.setattr(
         "callsieve.serving.bundle.bundle._check_golden", raising(ValueError("golden vector 0 must give 1, got 2 and 2"))
     )
-    with pytest.raises(BundleError, match=r"model\.txt: golden vector 0"):
+    with pytest.raises(BundleError, match=r"model\.forest: golden vector 0"):
         swap.load(bundles / "5")
     assert not swap.ready
 

@@ -33,7 +33,7 @@ def test_a_run_becomes_the_champion_by_two_approvals(run_command, folder):
     run = recorded_run.record_run(recorded_run.run_paths_in(folder), folder)["run"]
     code, out, _ = run_command("audit", "verify", "--in", folder)
     first, note, last = out.splitlines()
-    assert (code, last) == (0, "3 entries, 1 runs compared with MLflow, 14 files in the folder with the log, 0 faults")
+    assert (code, last) == (0, "3 entries, 1 runs compared with MLflow, 16 files in the folder with the log, 0 faults")
     assert first.startswith("not anchored: the holder of key ") and note.startswith("note: signing.key: ")
     files, approve = [], ("model", "approve", run, "--in", folder)
     for i, approver in enumerate(recorded_run.APPROVERS[:2]):
@@ -117,7 +117,7 @@ def test_verify_prints_one_fault_a_line_and_exits_with_1(run_command, folder):
     first, *faults, _note, last = out.splitlines()
     assert first == "anchored in head old_head.json"
     assert faults == ["entry 1: missing: removed", f"run {run}, metric auc: logged as 0.97, now 0.99"]
-    assert last == "2 entries, 1 runs compared with MLflow, 14 files in the folder with the log, 2 faults"
+    assert last == "2 entries, 1 runs compared with MLflow, 16 files in the folder with the log, 2 faults"
     code, out, _ = run_command("audit", "verify", "--in", folder, "--json")
     assert code == 1 and json.loads(out)["faults"][0] == {"where": "entry 1", "what": "missing: removed"}
 

@@ -128,9 +128,11 @@ def test_cross_validation_forward_in_time_by_caller_finds_nuisance_calls_of_a_wo
     assert 0 < np.isnan(probability).sum() < len(y)
 
 
-def test_the_cross_validation_of_the_readme_fits_by_group():
+def test_the_cross_validation_of_the_page_fits_by_group():
     """Its log loss is that of an explicit loop whose fits know the groups; without them it is another one."""
-    (code,) = re.findall(r"```python\n(import sklearn\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (code,) = re.findall(
+        r"```python skip=data\n(import sklearn\n.*?)```", (ROOT / "docs/how-to/train.md").read_text(), re.DOTALL
+    )
     rng = np.random.default_rng(4)
     caller, day = rng.integers(0, 60, 3000), rng.integers(0, 30, 3000)
     calls = pd.DataFrame({"a": 13800138000 + caller, "b": 13900139000 + rng.integers(0, 400, 3000)})

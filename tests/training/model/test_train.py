@@ -32,7 +32,7 @@ from callsieve.training.reports.headline_list import headline_metrics
 from callsieve.training.reports.run_page import page
 from callsieve.training.run import signer
 
-BUNDLE = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "model.txt")
+BUNDLE = ("MANIFEST.json", "MANIFEST.sig", "bundle.json", "model.forest", "model.txt")
 
 
 @pytest.fixture(scope="module")

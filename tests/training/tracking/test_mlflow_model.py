@@ -149,7 +149,7 @@ def test_a_changed_model_is_refused(tmp_path):
 
 def test_the_folder_has_the_bundle_its_key_and_an_example(folder, tmp_path):
     files = {path.relative_to(folder / "served").as_posix() for path in (folder / "served").rglob("*")}
-    parts = {"bundle.json", "model.txt", "MANIFEST.json", "MANIFEST.sig"}
+    parts = {"bundle.json", "model.forest", "model.txt", "MANIFEST.json", "MANIFEST.sig"}
     beside = {"MLmodel", "requirements.txt", "signer.pub", "input_example.json", "serving_input_example.json"}
     assert files == beside | {"bundle"} | {f"bundle/{name}" for name in parts}
     mlmodel = yaml.safe_load((folder / "served" / "MLmodel").read_text())
