@@ -148,7 +148,7 @@ def appeal(
     case_id: CaseId,
     office: Office,
     ground: Annotated[str, typer.Option(help="Ground of the appeal, one of those in the rules.")] = "other",
-    words: Annotated[str, typer.Option(help="The caller's own words, without a telephone number.")] = "",
+    words: Annotated[str, typer.Option("--note", help="The caller's own words, without a telephone number.")] = "",
 ) -> Result:
     """Record an appeal, after you have verified that it comes from the owner of the number.
 

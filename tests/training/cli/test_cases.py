@@ -78,7 +78,7 @@ def test_an_overturned_verdict_clears_its_caller_in_a_running_service(running, c
     assert {"raw", "score", "reasons", "action", "model"} <= set(again["equal"])
     assert "upheld" not in run_command("cases", "notice", case, "--lang", "en", *store)[1]
 
-    appeal = command_json("cases", "appeal", case, "--ground", "delivery", "--words", "I bring parcels", *store)
+    appeal = command_json("cases", "appeal", case, "--ground", "delivery", "--note", "I bring parcels", *store)
     assert appeal["due"] - appeal["at"] == 24 * 3_600_000
     assert [entry["case"] for entry in command_json("cases", "list", *store)["appeals"]] == [case]
     assert "open appeals (1, in 1 groups)" in run_command("cases", "list", *store)[1]
@@ -125,7 +125,7 @@ def test_one_reviewer_cannot_clear_a_group_that_appeals_together(running, comman
     cases_of_ring = [verdict["case"] for _, _, verdict in ring.values()]
     for case in cases_of_ring:
         wait_until(lambda case=case: run_command("cases", "show", case, *store)[0] == 0)
-        command_json("cases", "appeal", case, "--ground", "business", "--words", "we are honest", *store)
+        command_json("cases", "appeal", case, "--ground", "business", "--note", "we are honest", *store)
     waiting = command_json("cases", "list", *store)["appeals"]
     assert {appeal["needs"] for appeal in waiting} == {read_case_rules().together.persons} and len(waiting) == len(ring)
     decision = ("overturned", "--person", "tired", "--why", "looks fine", "--audit", folder / "audit")
