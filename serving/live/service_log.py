@@ -11,7 +11,6 @@ import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from callsieve.features.files.dates import now_ms
 from callsieve.serving.scorer.problems import places
@@ -20,7 +19,6 @@ from .health import Health, health
 from .live import Live
 from .swap import Swap
 
-LogFormat = Literal["text", "json"]
 LOOK_EVERY = 0.25  # seconds between two looks at the state
 _LOG = logging.getLogger("callsieve.serving")
 _CASE = "case"

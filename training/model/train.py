@@ -39,6 +39,7 @@ from .trees import save_bundle
 
 GOLDEN_ROWS = 16
 MAX_LEARNT_ROWS = 200_000  # training rows that simpler models are fitted on
+LIGHT_TREES = 100  # of a model that finds look-alikes
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,9 +294,6 @@ def _utc(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-TREES = 100
-
-
 def without_look_alikes(matrix: Matrix, columns: list[int], probability: float, *, seed: int, threads: int) -> Matrix:
     """Returns the matrix with no weight on rows that are assumed innocent and resemble reported nuisance callers.
 
@@ -310,7 +308,7 @@ def without_look_alikes(matrix: Matrix, columns: list[int], probability: float, 
     data = lgb.Dataset(X, matrix.y, weight=matrix.weight, params=settings, free_raw_data=False).construct()
     for held_out in range(int(fold.max()) + 1 if fold.any() else 0):
         inside = fold != held_out
-        model = lgb.train(settings, data.subset(np.flatnonzero(inside)), num_boost_round=TREES)
+        model = lgb.train(settings, data.subset(np.flatnonzero(inside)), num_boost_round=LIGHT_TREES)
         rows = np.flatnonzero(~inside & matrix.assumed)
         score[rows] = model.predict(X[rows], num_threads=threads)
     return replace(matrix, weight=np.where(matrix.assumed & (score > probability), 0.0, matrix.weight))

@@ -17,12 +17,14 @@ from callsieve.serving.bundle.signing import SIGNER, write_public_key
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training import Settings
 from callsieve.training.adapt import adapting, own_trees
-from callsieve.training.adapt.adapting import Adaptation, adapt
+from callsieve.training.adapt.adapting import Adaptation, adapt, of_base
 from callsieve.training.adapt.answers import read_sheets, with_answers
 from callsieve.training.adapt.base import read_base
 from callsieve.training.adapt.check_sheet import write_sheet
 from callsieve.training.adapt.choice import weights_of
+from callsieve.training.adapt.network import score_network
 from callsieve.training.data.sources import Source
+from callsieve.training.model.folds import CallFolds
 from callsieve.training.model.train import write_bundle
 from callsieve.training.tracking.mlflow_model import TRUST, _load_pyfunc, save_model
 from tests.support import live_states, real_bundle
@@ -132,6 +134,16 @@ def test_without_answers_the_base_stays_and_asks(first, base, calls, drawn):
     covered = figures["covered"]
     parts = [covered[name] for name in covered if name != "all"]
     assert covered["all"] == {key: sum(part[key] for part in parts) for key in ("callers", "calls")}
+
+
+def test_of_many_calls_those_of_random_callers_are_scored(base, calls, monkeypatch):
+    """Without the calls of each day, by which a model is watched."""
+    monkeypatch.setattr(CallFolds, "needed", lambda _folds, _calls, choose, *_, **__: choose)
+    network = score_network(calls, of_base(Settings(threads=2), base), base, "complete", most=500)
+    caller, in_span = network.folds.caller, network.folds.start >= network.folds.plan.train[0]
+    made, scored = (np.bincount(caller[rows], minlength=int(caller.max()) + 1) for rows in (in_span, network.rows))
+    whole = (scored >= made) & (made >= 10)
+    assert whole.sum() >= 10 and (scored < made).any()
 
 
 def test_a_few_numbers_checked_before_are_no_first_round(run, truth, drawn):

@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.records import NUMBER_CLASSES
-from callsieve.training.judging.judge import COUNTERS, SHIPPED, gain_on, judged_calls, log_odds, logistic
+from callsieve.training.judging.baselines import COUNTERS, log_odds, logistic
+from callsieve.training.judging.judge import SHIPPED, gain_on, judged_calls
 from callsieve.training.model.fit import NO_CV_FOLD
 from tests.support import real_bundle
 

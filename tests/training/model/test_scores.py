@@ -97,6 +97,17 @@ def test_thresholds_are_chosen_on_a_sample_of_many_calls(fitted_training, monkey
     assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
 
 
+def test_certificates_cover_all_calls_of_random_callers(fitted_training, monkeypatch):
+    """A number is flagged by its earlier calls, so a certificate of flags needs all of them."""
+    folds = fitted_training[0].last.folds
+    every = np.flatnonzero(fold_rows("certify", folds.plan.certify, folds.fold, folds.start))
+    monkeypatch.setattr(call_folds, "MAX_CERTIFIED_ON", 500)
+    monkeypatch.setattr(call_folds, "POORER_IN_ALL", 500)
+    for sample in (np.flatnonzero(folds.certify(0)), folds.poorer(every, 0, 1)):
+        assert 500 <= len(sample) < len(every)
+        assert set(sample) == set(every[np.isin(folds.caller[every], folds.caller[sample])])
+
+
 def test_lifetime_calls_come_from_callers_unconnected_to_training(fitted_training):
     """A walk from training callers over blocks, trunks, devices and campaigns reaches none of these callers."""
     trained, _ = fitted_training
