@@ -246,13 +246,3 @@ def test_a_note_of_a_policy_has_its_text(log, tmp_path):
     entry = note(log, "policy", "block from band certified", "decision of the board", policy, small.KEY)
     assert next(payloads(log, "policy"))[1]["text"] == 'version = "2"\n'
     assert verify(log).faults == () and entry == ENTRIES
-
-
-def test_an_erased_payload_is_skipped_and_its_entry_has_a_proof(log):
-    erase(log, 3, "asked for", small.KEY)
-    assert [entry.index for entry, _ in payloads(log, "access")] == [i for i in range(ENTRIES) if i != 3]
-    facts = proof(log, 3)
-    assert "consistency" not in facts
-    steps = [bytes.fromhex(step) for step in facts["inclusion"]]
-    head = facts["head"]
-    assert includes(bytes.fromhex(facts["leaf"]), 3, head["size"], steps, bytes.fromhex(head["root"]))
