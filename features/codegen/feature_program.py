@@ -90,8 +90,7 @@ def layout(kind: Kind, features: Iterable[Feature], columns: dict[str, int] | No
     The offsets are those of regions from the base of a state, of sums in the row of a window, of the variables in a
     note, and of the column of each feature.
 
-    Args:
-        columns: column of each feature by name; by default its number among the features of its role.
+    `columns`: column of each feature by name; by default its number among the features of its role.
     """
     features = [feature for feature in features if feature.role in kind.roles]
     names = {feature.name for feature in features}

@@ -54,11 +54,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def toml_as(kind: type[T], file: Path | Traversable, name: str | Path | None = None) -> T:
-    """Reads a TOML file as a value of the type `kind`.
-
-    Args:
-        name: of the file in messages; its path by default.
-    """
+    """Reads a TOML file as a value of the type `kind`. `name` stands for the file in messages, by default its path."""
     return as_kind(read_toml(file, name), kind, str(name or file))
 
 

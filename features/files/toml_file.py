@@ -13,11 +13,7 @@ MAX_DEPTH = 20
 
 
 def read_toml(file: Path | Traversable, name: str | Path | None = None) -> dict[str, Any]:
-    """Reads the tables of a TOML file.
-
-    Args:
-        name: of the file in messages; its path by default.
-    """
+    """Reads the tables of a TOML file. `name` stands for the file in messages, by default its path."""
     return parse_toml(file.read_bytes(), str(name or file))
 
 

@@ -96,9 +96,8 @@ LATEST = 4_102_444_800.0  # 2100-01-01: milliseconds that are read as seconds li
 def layout_of(columns: Columns, frame: pd.DataFrame, zone: str | None, numbers: str | None) -> Layout:
     """Returns the layout of a DataFrame; columns that it does not map are ignored.
 
-    Args:
-        zone: time zone of times without an offset and of local hours; None for that of the layout.
-        numbers: "written" or "codes"; None for those of the layout.
+    `zone`: time zone of times without an offset and of local hours; None for that of the layout. `numbers`: "written"
+    or "codes"; None for those of the layout.
     """
     if isinstance(columns, (str, Path)):
         layout = read_layout(columns)

@@ -72,9 +72,8 @@ def dial(last: Dials | None, start: int, known: int, callee: KeyedNumber) -> tup
     The call before is the latest one that was known before this record. The step is unknown if that call did not start,
     or was not known, before this call started. A call that is remembered has the same step again.
 
-    Args:
-        last: what is remembered of the caller; None for a new caller.
-        start, known: start of the call, and when it became known (Unix ms).
+    `last`: what is remembered of the caller; None for a new caller. `start`, `known`: start of the call, and when it
+    became known (Unix ms).
     """
     if last is None:
         return UNKNOWN, Dials(Dial(start, known, callee, UNKNOWN), None)

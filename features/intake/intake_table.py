@@ -40,8 +40,7 @@ def dial_all(
 
     A repeated record of a call has the step of its first record.
 
-    Args:
-        times: start and when the call became known, Unix ms, shape (calls,).
+    `times`: start and when the call became known, Unix ms, shape (calls,).
     """
     (start, known), facts = times, numbers.facts()
     steps = np.full(len(start), UNKNOWN, dtype=np.int64)

@@ -64,9 +64,8 @@ def write_keyed(
 
     Shards follow from the files alone, so equal files with equal keys give equal bytes.
 
-    Args:
-        zone: time zone of the exchange; by default the layout's.
-        note_callers: gets the different callers of each shard, as written.
+    `zone`: time zone of the exchange; by default the layout's. `note_callers`: gets the different callers of each
+    shard, as written.
     Returns: the number of quarantined rows by reason.
     """
     layout = read_layout(layout_name, zone)
@@ -192,11 +191,7 @@ class SealedShards:
         return len(self._places)
 
     def add(self, rows: pa.Table, to: Array) -> None:
-        """Adds rows to their shards; the rows of a shard stay in order.
-
-        Args:
-            to: the shard of each row, uint16.
-        """
+        """Adds rows to their shards (`to`, uint16, for each row); the rows of a shard stay in order."""
         for name in self._texts:
             place = rows.schema.get_field_index(name)
             rows = rows.set_column(place, name, dictionary_decoded(rows.column(place)))

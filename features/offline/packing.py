@@ -105,9 +105,8 @@ def start_order(records: Array, start: Array | None = None, callers: Array | Non
     known at the same time, the one with the earlier end comes first, and one without an end before all. Calls of
     different callers with the same start are in any order: no value depends on it.
 
-    Args:
-        records: int64 (calls, `table_pass.RECORD`).
-        start, callers: contiguous copies of these fields; by default they are read from the records.
+    `records`: int64 (calls, `table_pass.RECORD`). `start`, `callers`: contiguous copies of these fields; by default
+    they are read from the records.
     """
     start = np.ascontiguousarray(records[:, windows.START]) if start is None else start
     callers = records[:, table_pass.PARTIES] >> 32 if callers is None else callers

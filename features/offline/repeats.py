@@ -74,8 +74,7 @@ def settle_repeats(records: Array, tied: Array) -> Repeats | None:
     All records of a call get the facts of its attempt. Only the record that makes the outcome known first keeps its
     end.
 
-    Args:
-        records: int64 (calls, `table_pass.RECORD`).
+    `records`: int64 (calls, `table_pass.RECORD`).
     """
     rows, call = repeated_rows(records, tied)
     if not len(rows):
@@ -111,8 +110,7 @@ def repeated_rows(records: Array, tied: Array) -> tuple[Array, Array]:
 def tied_places(order: Array, start: Array, keys: Array) -> Array:
     """Returns the places in `order`, ascending, of the calls that have start and key of another one.
 
-    Args:
-        start, keys: int64 of shape (calls,).
+    `start`, `keys`: int64 of shape (calls,).
     """
     flags = np.zeros(len(order), dtype=np.int32)
     slots = np.empty(max(SPARSE, 1 << (2 * len(order)).bit_length()), dtype=np.int32)

@@ -211,8 +211,7 @@ def write_shard(plan: Plan, shard: int, row_columns: pa.Table | None = None) -> 
 def row_groups(plan: Plan, calls: ShardVectors, row_columns: pa.Table, values: Array) -> Iterator[pa.Table]:
     """Yields the vectors in order of callers, one row group at a time; at least one, possibly empty.
 
-    Args:
-        values: room for the values of a row group, shape (features, rows); each group overwrites the last one.
+    `values`: room for the values of a row group, shape (features, rows); each group overwrites the last one.
     """
     place = {feature.name: i for i, feature in enumerate(select_features(plan.names))}
     turned = np.empty((TURNED_ROWS, len(plan.names)))

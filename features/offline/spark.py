@@ -86,11 +86,9 @@ ROWS_AT_ONCE = 1 << 14  # vectors in a batch
 def vectors(calls: DataFrame, *, features: tuple[str, ...] = NAMES, buckets: int | None = None) -> DataFrame:
     """Returns the vectors of every call at its start, from all calls of the frame, bit-equal to `table.vectors`.
 
-    Args:
-        buckets: number of parts of each step, by default `spark.sql.shuffle.partitions`. A part should have some
-            hundred thousand calls. The result does not depend on it.
-    Returns:
-        call, start, caller, callee and a column for each feature, NaN where a value is unknown; in any order.
+    `buckets`: number of parts of each step, by default `spark.sql.shuffle.partitions`. A part should have some hundred
+    thousand calls. The result does not depend on it.
+    Returns: call, start, caller, callee and a column for each feature, NaN where a value is unknown; in any order.
     """
     columns = ", ".join(f"`{name}` double" for name in features)
     return apply_to_vectors(

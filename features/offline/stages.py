@@ -122,8 +122,7 @@ class KindCalls(NamedTuple):
 def kind_calls(kind: Kind, sides: Sequence[pa.Table]) -> KindCalls:
     """Returns the calls of a shard.
 
-    Args:
-        sides: all rows of the shard, of each stage of `inputs_of`; for numbers the second one may be missing.
+    `sides`: all rows of the shard, of each stage of `inputs_of`; for numbers the second one may be missing.
     """
     records, outgoing = copied_cells(*(side["record"] for side in sides)), sides[0].num_rows
     if kind is NUMBER:

@@ -44,11 +44,9 @@ def vectors(
 ) -> Array:
     """Returns the vectors of calls at their start, from all calls of the table that were known before.
 
-    Args:
-        rows: the calls whose vectors are wanted, each once; all by default. Fewer rows take less time.
-        threads: number of cores; all by default. The result does not depend on it.
-    Returns:
-        float64 (rows, features), in the order of `rows`; NaN where a value is unknown.
+    `rows`: the calls whose vectors are wanted, each once; all by default. Fewer rows take less time. `threads`: number
+    of cores; all by default. The result does not depend on it.
+    Returns: float64 (rows, features), in the order of `rows`; NaN where a value is unknown.
     """
     select_features(features)
     names = tuple(dict.fromkeys(features))

@@ -442,8 +442,7 @@ class _CallsByWeek:
 def whole_weeks(days: Iterable[int]) -> list[int]:
     """Returns the weeks with calls on each of their days; in others every caller seems to make few calls.
 
-    Args:
-        days: days with calls, counted from the first call on.
+    `days`: days with calls, counted from the first call on.
 
     >>> whole_weeks([0, 1, 2, 3, 4, 5, 6, 7, 9])
     [0]

@@ -141,9 +141,8 @@ def without_duplicates(calls: pa.Table, rows: Int64s, layout: Layout, invalid: Q
 
     Of the rows of a call, the first one with an end stays, or the first one if none has an end.
 
-    Args:
-        rows: number of each call's row in the file, shape (calls,). Negative numbers are those of an earlier file: its
-            rows stay only for calls without a row of this file.
+    `rows`: number of each call's row in the file, shape (calls,). Negative numbers are those of an earlier file: its
+    rows stay only for calls without a row of this file.
     """
     faults, first = _duplicates(calls, rows < 0, two_sided="subscriber" in layout.columns)
     invalid.add(rows, faults, calls, {name: name for name in CALL_COLUMNS}, first=rows[first])

@@ -83,10 +83,8 @@ def check_types(types: pa.Schema, columns: Mapping[str, tuple[str, ...]], file: 
 def decode(
     cells: pa.Table, columns: Mapping[str, tuple[str, ...]], layout: Layout, latest: float
 ) -> tuple[pa.Table, Faults]:
-    """Decodes a batch of cells.
+    """Decodes a batch of cells; `latest` is the latest valid time in Unix seconds.
 
-    Args:
-        latest: latest valid time in Unix seconds.
     Returns: the calls, and the fault of each row.
     """
     rows = cells.num_rows

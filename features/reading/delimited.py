@@ -66,8 +66,7 @@ class _Block(NamedTuple):
 def read_lines(path: Path, match: MatchColumns, layout: Layout | None = None) -> Iterator[Batch]:
     """Yields batches of a text file, with the columns that `match` selects.
 
-    Args:
-        layout: names the columns of a file without a header line; None for a file that has one.
+    `layout`: names the columns of a file without a header line; None for a file that has one.
     """
     names: list[str] = []
     wanted: list[str] = []

@@ -212,8 +212,7 @@ def emit_values(
 ) -> None:
     """Writes a number's values of a call into the vector, from `row` on.
 
-    Args:
-        direction: 0 for the caller, 1 for the callee.
+    `direction`: 0 for the caller, 1 for the callee.
     """
     base = 0
     single_pair = m.single_pair

@@ -165,9 +165,7 @@ def keyed_input(
 ) -> KeyedInput:
     """Writes the keyed calls of a file into a folder; a table of keyed calls is used as it is if that is possible.
 
-    Args:
-        history: file of the same layout with the days before.
-        listed: lists that callers are looked up in.
+    `history`: file of the same layout with the days before. `listed`: lists that callers are looked up in.
     """
     if file.keyed:
         source = unexpired_file(file.path, folder, declaration)

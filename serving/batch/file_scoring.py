@@ -116,10 +116,9 @@ def score_file(inputs: ScoreInputs, *, threads: int, progress: Progress) -> dict
     Unfinished work is in the folder `out` + ".work", which a later run with the same input resumes. It is deleted at
     the end. Without `out` nothing is resumed.
 
-    Args:
-        threads: number of threads; 0 for one a core.
+    `threads`: number of threads; 0 for one a core.
     Returns: counts of calls and callers by action, what was not scored, and `resumed` if an unfinished run was;
-        JSON-able.
+    JSON-able.
     """
     inputs.check()
     check_copied(inputs.calls, inputs.keep)
@@ -206,9 +205,8 @@ def open_scorer(
 ) -> Scorer:
     """Loads the scorer of a bundle and checks its signature.
 
-    Args:
-        trust: public key that must have signed the bundle; by default the one beside the bundle.
-        policy: policy file; the shipped one by default.
+    `trust`: public key that must have signed the bundle; by default the one beside the bundle. `policy`: policy file;
+    the shipped one by default.
     """
     signer = read_public_key(signer_path(bundle, trust))
     return Scorer.load(bundle, trusted=[signer], policy=read_policy(policy), registers=registers)
@@ -237,8 +235,7 @@ def summary(
 ) -> dict[str, Any]:
     """Returns the figures of scored calls, JSON-able.
 
-    Args:
-        counts: `calls`, `filling`, the start of the last call as `last` (Unix ms), and other counts, which are copied.
+    `counts`: `calls`, `filling`, the start of the last call as `last` (Unix ms), and other counts, which are copied.
     """
     feed, shift = scope
     return {

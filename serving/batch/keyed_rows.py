@@ -68,8 +68,7 @@ class Rows:
     ) -> list[_Value | None]:
         """Returns the values of a column; marks cells without one.
 
-        Args:
-            read: returns the value of a text; None for an invalid one. Each distinct text is read once.
+        `read`: returns the value of a text; None for an invalid one. Each distinct text is read once.
         """
         texts = self.texts(column)
         value_of = {text: read(text) for text in dict.fromkeys(texts) if text is not None}
@@ -83,8 +82,7 @@ class Rows:
     ) -> pd.Series[pd.Timestamp]:
         """Returns the moments of a column in UTC, in milliseconds; NaT for an empty or invalid cell, which is marked.
 
-        Args:
-            formats: how the file writes moments, the first that fits applies; by default ISO 8601.
+        `formats`: how the file writes moments, the first that fits applies; by default ISO 8601.
         """
         parsed, expected = self.cells[column], "a day or a moment by ISO 8601"
         empty = parsed.isna().to_numpy()

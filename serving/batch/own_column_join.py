@@ -57,8 +57,7 @@ def open_own_columns(path: Path) -> OwnColumns:
 def write_own_columns(path: Path, out: Path, *, key: Path | None, zone: str) -> dict[str, Any]:
     """Keys the numbers of a CSV or Parquet file of own columns, and writes it as `read_own_columns` reads it.
 
-    Args:
-        key: key file; by default CALLSIEVE_KEY, else a new key.
+    `key`: key file; by default CALLSIEVE_KEY, else a new key.
     Returns: the number of rows and of numbers, and the names of the columns.
     """
     check_distinct(path, key, out)
@@ -133,9 +132,7 @@ def own_features(folders: Iterable[Path]) -> tuple[str, ...]:
 def own_values(features: tuple[str, ...], caller: pa.ChunkedArray, start: Array, table: pd.DataFrame | None) -> Array:
     """Returns the own columns among the features for each call, as of its start.
 
-    Args:
-        caller: token of each call's caller, shape (calls,).
-        start: Unix ms, shape (calls,).
+    `caller`: token of each call's caller, shape (calls,). `start`: Unix ms, shape (calls,).
     Returns: float64 of shape (calls, own features); NaN where nothing was known.
     """
     names = [name.removeprefix(OWN) for name in own_columns(features)]

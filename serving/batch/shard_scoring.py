@@ -209,9 +209,8 @@ def explain_rows(
 def verdict_counts(scores: Scores, calls: pa.Table) -> dict[str, dict[str, int]]:
     """Counts the verdicts on a table of calls.
 
-    Returns:
-        `actions`: calls by action. `callers`: callers by their strongest action. `bands`: calls by the action of the
-        model's bands alone. `rules`: calls by the rule that they meet; a call may meet several.
+    Returns: `actions`: calls by action. `callers`: callers by their strongest action. `bands`: calls by the action of
+    the model's bands alone. `rules`: calls by the rule that they meet; a call may meet several.
     """
     caller, callers = factorize(calls["caller"])
     strongest = np.zeros(callers, dtype=np.int8)

@@ -247,9 +247,8 @@ def verdicts(
 ) -> pa.Table:
     """Scores some calls in a Spark worker.
 
-    Args:
-        days: days since 1970 on which the whole data set has calls.
-        identity: keyed columns of the calls. `rows`: their vectors, shape (calls, features).
+    `days`: days since 1970 on which the whole data set has calls. `identity`: keyed columns of the calls. `rows`: their
+    vectors, shape (calls, features).
     Returns: a table with the columns of VERDICT.
     """
     scorer = _loaded(inputs)

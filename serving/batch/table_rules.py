@@ -50,8 +50,7 @@ def with_preferences(scorer: Scorer, calls: pa.Table, rows: Array, scores: Score
     The result equals the scorer's on single calls. Only calls that reach a band are checked, because the policy ignores
     the rule for all others.
 
-    Args:
-        covered: whether history reaches back far enough before each call for bands to apply; bool, shape (calls,).
+    `covered`: whether history reaches back far enough before each call for bands to apply; bool, shape (calls,).
     """
     categories, registers = scorer.bundle.classes.get("content", ()), scorer.registers
     if registers is None or "preferences" not in registers.tables or not categories:
@@ -79,8 +78,7 @@ def with_preferences(scorer: Scorer, calls: pa.Table, rows: Array, scores: Score
 def with_flags(scorer: Scorer, calls: pa.Table, vectors: Array, scores: Scores, covered: Array) -> Scores:
     """Adds the rule `flagged` to calls of numbers that were caught before, as the scorer does call by call.
 
-    Args:
-        covered: whether history reaches back far enough before each call for bands to apply; bool, shape (calls,).
+    `covered`: whether history reaches back far enough before each call for bands to apply; bool, shape (calls,).
     """
     bands = () if scores.shift.unlike else scorer.bands(scores.feed)
     if not bands or not scorer.acts_on_flags:
@@ -108,8 +106,7 @@ def with_flags(scorer: Scorer, calls: pa.Table, vectors: Array, scores: Scores, 
 def listed_bits(scorer: Scorer, listed: Listed, calls: pa.Table, on_lists: Mapping[str, int]) -> Array:
     """Returns the rules on lists that each call meets: int64 of shape (calls,), one bit a rule.
 
-    Args:
-        on_lists: token on lists of each listed caller, by its token.
+    `on_lists`: token on lists of each listed caller, by its token.
     """
     bits = np.zeros(calls.num_rows, dtype=np.int64)
     column = calls["caller"].combine_chunks().dictionary_encode()

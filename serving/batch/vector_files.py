@@ -42,8 +42,7 @@ def write_vectors(
     Column `row` is the number of the call in the file, as in the verdicts of `callsieve score`: the line of a text
     file, or the row of a Parquet file from 1.
 
-    Args:
-        memory: maximum of bytes to use; None for the default of `write_shards`.
+    `memory`: maximum of bytes to use; None for the default of `write_shards`.
     Returns: counts, the purpose and the folder; JSON-able.
     """
     file.check()

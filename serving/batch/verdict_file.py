@@ -44,8 +44,7 @@ BATCH_ROWS = 1 << 17
 def verdict_table(calls: pa.Table, score: Array, action: Array, rule_bits: Array, callees: CalleeCipher) -> pa.Table:
     """Returns one row a call: its identity, the probability, the action, and the names of the rules that it meets.
 
-    Args:
-        score, action, rule_bits: as in `scorer.verdict.Scores`, shape (calls,).
+    `score`, `action`, `rule_bits`: as in `scorer.verdict.Scores`, shape (calls,).
     """
     identity = with_callee_keys(calls.select(IDENTITY), callees)
     return pa.table(
@@ -108,8 +107,7 @@ def statuses(
 ) -> tuple[pa.DictionaryArray, pa.DictionaryArray]:
     """Returns the status and the message of some calls, as `Scorer.score` would give them for each.
 
-    Args:
-        strata: indexes of STRATA, shape (calls,).
+    `strata`: indexes of STRATA, shape (calls,).
     """
     bands = scorer.bands(scores.feed)
     silent = np.array([scorer.is_silent(stratum, scores.feed) for stratum in STRATA])
@@ -185,11 +183,7 @@ class CopiedColumns:
     """Columns of the input that are copied to the verdicts, read once from its begin to its end."""
 
     def __init__(self, path: Path, layout: Layout | None, names: Sequence[str]) -> None:
-        """Opens the file.
-
-        Args:
-            layout: layout of the file; None for a Parquet file of keyed calls.
-        """
+        """Opens the file. `layout`: layout of the file; None for a Parquet file of keyed calls."""
         self._names, self._batches = names, column_batches(path, layout, names) if names else iter(())
         self._rows = np.empty(0, np.int64)
         self._cells: pa.Table | None = None
@@ -209,8 +203,7 @@ class CopiedColumns:
     def joined(self, table: pa.Table, last: int | None) -> pa.Table:
         """Returns the table with the columns; null for a line that could not be split into cells.
 
-        Args:
-            last: last row of the span; None for the last span.
+        `last`: last row of the span; None for the last span.
         """
         if self._cells is None:
             return table

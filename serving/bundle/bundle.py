@@ -129,10 +129,9 @@ def save(
 ) -> str:
     """Writes a bundle, whole or not at all, and returns its model id. Equal input gives equal bytes.
 
-    Args:
-        models: LightGBM's text and the packed trees by name: "model", "second" if the metadata have its calibration,
-            and "content" and "mode" if they name their classes.
-        golden_rows: rows of F values (NaN: missing). Their scores are stored and must be reproduced at each load.
+    `models`: LightGBM's text and the packed trees by name: "model", "second" if the metadata have its calibration, and
+    "content" and "mode" if they name their classes. `golden_rows`: rows of F values (NaN: missing). Their scores are
+    stored and must be reproduced at each load.
     """
     folder = Path(folder)
     if os.path.lexists(folder):

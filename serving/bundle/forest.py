@@ -85,8 +85,7 @@ class Forest:
     def predict_raw(self, X: Floats, *, threads: int = 1) -> Floats:
         """Returns raw scores of shape (n,), or (n, classes) with more than one class.
 
-        Args:
-            X: float64 of shape (n, F); NaN is a missing value.
+        `X`: float64 of shape (n, F); NaN is a missing value.
         """
         import numpy as np  # for tables only: importing NumPy doubles the time before a first verdict
 

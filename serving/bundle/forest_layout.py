@@ -95,8 +95,7 @@ class Layout:
     def forest(self, paths: Any = None) -> tuple[Arrays, object]:
         """Returns the forest as `forest.c` takes it, and its arrays, which must live as long.
 
-        Args:
-            paths: a `forest_paths.Paths`, or None where nothing is explained.
+        `paths`: a `forest_paths.Paths`, or None where nothing is explained.
         """
         arrays = {name: getattr(self, name) for name in LAYOUT}
         arrays |= {name: getattr(paths, name) for name in PATHS if paths is not None}

@@ -118,11 +118,7 @@ def check_keys(trusted: Iterable[object]) -> None:
 
 
 def verify_signature(message: bytes, line: bytes, trusted: Iterable[Ed25519PublicKey]) -> str:
-    """Returns the id of the trusted key that signed the message.
-
-    Args:
-        message: the signed bytes.
-    """
+    """Returns the id of the trusted key that signed the message. `message`: the signed bytes."""
     match = _LINE.fullmatch(line)
     if not match:
         raise ValueError("signature must be one line 'ed25519 KEY-ID BASE64'")

@@ -21,8 +21,7 @@ def verify(
 ) -> tuple[Bundle, dict[str, Any]]:
     """Runs all checks that the scorer runs when it opens a bundle, and checks the statement of how it was made, if any.
 
-    Returns:
-        The bundle, and its facts with the checks, ready for JSON.
+    Returns: the bundle, and its facts with the checks, ready for JSON.
     """
     public = signer_path(folder, key)
     checks: list[str] = []

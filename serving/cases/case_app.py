@@ -68,11 +68,7 @@ class DecisionIn(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CaseService:
-    """The state that the endpoints share.
-
-    Args:
-        clock: returns the time in Unix ms.
-    """
+    """The state that the endpoints share. `clock`: returns the time in Unix ms."""
 
     def __init__(
         self,

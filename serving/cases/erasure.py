@@ -50,8 +50,7 @@ def erase_subject(store: CaseStore, token: str, keep_after: int) -> ErasedSubjec
 
     A clearance stays, because the decision still holds. It consists of a token and two moments.
 
-    Args:
-        keep_after: Unix ms; cases of later calls must be kept, and so do cases with an open appeal.
+    `keep_after`: Unix ms; cases of later calls must be kept, and so do cases with an open appeal.
     """
     with store.erasing() as connection:
         erasable = sa.and_(cases.c.caller == token, cases.c.at < keep_after, _decided())

@@ -85,8 +85,7 @@ class CaseStore:
     def __init__(self, url: str, rules: CaseRules | None = None, *, keep: int | None = None) -> None:
         """Opens the store; the first process creates its tables.
 
-        Args:
-            keep: milliseconds after which a case is treated as missing; None keeps cases for ever.
+        `keep`: milliseconds after which a case is treated as missing; None keeps cases for ever.
         """
         self.rules, self.keep = rules or read_case_rules(), keep
         try:
@@ -143,13 +142,9 @@ class CaseStore:
         return Case(record, tuple(replace(appeal, decisions=of_appeal[appeal.appeal]) for appeal in of_caller))
 
     def appeal(self, case: str, ground: str, words: str, now: int) -> Appeal:
-        """Stores an appeal. The desk has checked that the appellant owns the number of the case.
+        """Stores an appeal. The desk has checked that the appellant owns the number of the case. `now`: Unix ms.
 
-        Args:
-            now: Unix ms.
-
-        Returns:
-            The appeal; `due` is the moment by which a reviewer must have decided.
+        Returns: the appeal; `due` is the moment by which a reviewer must have decided.
         """
         if ground not in self.rules.grounds:
             raise CaseError(f"ground must be one of {', '.join(self.rules.grounds)}")
@@ -182,13 +177,9 @@ class CaseStore:
             return Appeal(**inserted.mappings().one())
 
     def decide(self, case: str, outcome: str, person: str, why: str, now: int) -> Appeal:
-        """Stores a reviewer's decision on the open appeal of a case.
+        """Stores a reviewer's decision on the open appeal of a case. `now`: Unix ms.
 
-        Args:
-            now: Unix ms.
-
-        Returns:
-            The appeal. Its `state` stays "open" while more reviewers must agree.
+        Returns: the appeal. Its `state` stays "open" while more reviewers must agree.
         """
         if outcome not in OUTCOMES:
             raise CaseError(f"outcome must be one of {', '.join(OUTCOMES)}")
@@ -426,8 +417,7 @@ def order_appeals(
 
     Groups with an overdue member come first, then groups whose most harmful member does more harm.
 
-    Args:
-        now: Unix ms.
+    `now`: Unix ms.
     """
     groups = group_appeals(appeals, rules)
     sizes = Counter(groups.values())

@@ -21,11 +21,7 @@ from .retention import Retention, RetentionRule, read_retention
 
 
 def is_expired(table: pa.Table, rule: RetentionRule, now: int, *, without_moment: bool = False) -> pa.ChunkedArray:
-    """Returns a flag for each row: whether it has expired.
-
-    Args:
-        now: Unix ms.
-    """
+    """Returns a flag for each row: whether it has expired. `now` is in Unix ms."""
     return pc.fill_null(pc.less(row_moments(table, rule), now - rule.ceiling), without_moment)
 
 

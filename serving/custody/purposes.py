@@ -138,8 +138,7 @@ def undeclare(folder: Path, enter: Enter = lambda _content: None) -> None:
 def require_purpose(path: Path, purpose: str, *, must_be_declared: bool | None = None) -> Declaration:
     """Returns the declaration of a folder, or of a file's folder, if it permits the purpose.
 
-    Args:
-        must_be_declared: whether a folder without a declaration is refused; by default as for `current_declaration`.
+    `must_be_declared`: whether a folder without a declaration is refused; by default as for `current_declaration`.
     """
     if purpose not in PURPOSES:
         raise ValueError(f"purpose must be one of {', '.join(PURPOSES)}, got {purpose!r}")
@@ -161,9 +160,8 @@ def current_declaration(path: Path, use: str = "use", *, must_be_declared: bool 
     A folder without one has the source UNDECLARED and all purposes; its first use in a process writes a line on the
     error stream.
 
-    Args:
-        must_be_declared: whether a folder without a declaration is refused; by default as the policy of the
-            environment variable POLICY says.
+    `must_be_declared`: whether a folder without a declaration is refused; by default as the policy of the environment
+    variable POLICY says.
     """
     check_present(path)
     folder = _folder(path)

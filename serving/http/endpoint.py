@@ -69,8 +69,7 @@ class Endpoint:
     def __init__(self, service: Guarded, scopes: str, handler: Handler, media_type: str = JSON) -> None:
         """Creates the endpoint.
 
-        Args:
-            handler: returns bytes, or a value that is sent as JSON. It raises `HTTPError` to refuse a request.
+        `handler`: returns bytes, or a value that is sent as JSON. It raises `HTTPError` to refuse a request.
         """
         self._service, self._handler, self._media_type = service, handler, media_type
         self._scopes = scopes.split(",")

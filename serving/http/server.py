@@ -71,9 +71,8 @@ def serve(
 ) -> None:
     """Serves until SIGTERM or SIGINT. SIGHUP reads the API keys and the bundle again.
 
-    Args:
-        uds: path of a Unix socket to listen on. Every user who can enter its folder can connect.
-        deadline: seconds from a request's arrival to its verdict.
+    `uds`: path of a Unix socket to listen on. Every user who can enter its folder can connect. `deadline`: seconds from
+    a request's arrival to its verdict.
     """
 
     def open_live() -> Live:

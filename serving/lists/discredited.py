@@ -35,11 +35,7 @@ class Entry(NamedTuple):
 
 
 def list_firm(folder: Path, party: str, role: str, reason: str, now: int, days: int = APPEAL_DAYS) -> Entry:
-    """Adds a firm to the list; returns the row.
-
-    Args:
-        now: Unix ms; the entry takes effect `days` days later.
-    """
+    """Adds a firm to the list; returns the row. `now`: Unix ms; the entry takes effect `days` days later."""
     for name, text in (("PARTY", party), ("--why", reason)):
         if not 0 < len(text) <= _MAX_LENGTH or not text.isprintable() or has_long_digits(text):
             raise ValueError(f"{name}: expected 1-{_MAX_LENGTH} printable characters without a telephone number")

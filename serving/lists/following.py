@@ -88,8 +88,7 @@ class Source:
     def refresh(self, wanted: Collection[int] = ()) -> bool:
         """Reads the lists if they have changed; returns whether others are in use now.
 
-        Args:
-            wanted: prefixes that were asked for.
+        `wanted`: prefixes that were asked for.
         """
         chain, self.fault = self.chain, ""
         try:
@@ -212,8 +211,7 @@ class FollowedLists:
     def refresh(self, *, prefixes_alone: bool = False) -> None:
         """Reads the lists that have changed, and logs each status that has changed.
 
-        Args:
-            prefixes_alone: whether lists that are not read by prefix wait for the next time.
+        `prefixes_alone`: whether lists that are not read by prefix wait for the next time.
         """
         wanted = set(self.listed.wanted)
         if sum(source.refresh(wanted) for source in self.sources if source.by_prefix or not prefixes_alone):

@@ -130,8 +130,7 @@ def pin_feed(policy: Policy, feed: str) -> Policy:
 def band_action(policy: Policy, bands: Sequence[Band], raw: float, stratum: str) -> tuple[str, str]:
     """Returns the strongest action that the reached bands allow, and the name of the highest reached band.
 
-    Args:
-        raw: raw score in log-odds.
+    `raw`: raw score in log-odds.
 
     >>> band_action(Policy("1", {}), (), 3.0, "mobile")
     ('pass', '')
@@ -186,8 +185,7 @@ def action_confidence(policy: Policy, action: str, by_band: str, score: float, r
     The evidence is the model if the bands alone lead to the action, and otherwise the rules that do. Of several rules
     the highest confidence counts.
 
-    Returns:
-        A share above 0 and at most 1. NaN for "pass", and for rules without a confidence in the policy file.
+    Returns: a share above 0 and at most 1. NaN for "pass", and for rules without a confidence in the policy file.
 
     >>> policy = Policy("1", {}, {"ring_once": "screen"}, confidence={"ring_once": 0.8})
     >>> action_confidence(policy, "screen", "label", 0.99, {"ring_once"})

@@ -19,8 +19,7 @@ PREFERENCE_RULE = "against_predicted_preference"
 def rejected_categories(registers: Registers | None, callee: str, at: int, categories: Iterable[str]) -> dict[str, int]:
     """Returns the categories that a called person rejects, each with the index of the preference's row.
 
-    Args:
-        at: Unix ms.
+    `at`: Unix ms.
     """
     if registers is None or "preferences" not in registers.tables:
         return {}

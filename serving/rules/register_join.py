@@ -42,8 +42,7 @@ class IndexJoins:
     def in_effect(self, name: str, at: Array, *keys: Any) -> Array:
         """Returns `Registers.in_effect` for each call: a row's place, `~place` of an ended row, or NO_ROW.
 
-        Args:
-            at: Unix ms of each call, shape (calls,).
+        `at`: Unix ms of each call, shape (calls,).
         """
         result = np.full(len(at), NO_ROW)
         for key in keys:

@@ -73,8 +73,7 @@ def look_up(registers: Registers, call: KeyedCall, terms: Terms, facts: RuleInpu
 def _find(registers: Registers, result: RuleInput, index: str, at: int, *keys: str, name: str | None = None) -> float:
     """Returns 1 if a row of the first matching key is in effect, and stores the row's index in `result`; else 0.
 
-    Args:
-        name: of the row in `result.rows`; by default its table.
+    `name`: of the row in `result.rows`; by default its table.
     """
     row = registers.in_effect(index, at, *keys).row
     if row is None:

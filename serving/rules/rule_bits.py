@@ -24,8 +24,7 @@ BITS = {rule.name: 1 << i for i, rule in enumerate(RULES)}
 def rule_columns(vectors: Array) -> dict[int, Array]:
     """Returns the columns that rules read, by their index in the catalogue.
 
-    Args:
-        vectors: float64 of shape (n, F), in the order of the catalogue; further columns are ignored.
+    `vectors`: float64 of shape (n, F), in the order of the catalogue; further columns are ignored.
     """
     return {column: vectors[:, column] for _, column in VECTOR_COLUMNS}
 
@@ -33,8 +32,7 @@ def rule_columns(vectors: Array) -> dict[int, Array]:
 def matching_bits(calls: RuleInput, terms: Terms) -> Array:
     """Returns the rules that each of n calls meets: int64 of shape (n,), one bit a rule in the order of RULES.
 
-    Args:
-        calls: facts of the calls, arrays of shape (n,); those of the vectors are needed.
+    `calls`: facts of the calls, arrays of shape (n,); those of the vectors are needed.
     """
     bits = np.zeros(len(calls.attestation), dtype=np.int64)
     for rule in RULES:
@@ -50,9 +48,7 @@ def rule_names(bits: int) -> tuple[str, ...]:
 def table_band_actions(policy: Policy, bands: Sequence[Band], raw: Array, stratum: Array) -> Array:
     """Returns the strongest action of the bands that each call reaches: int8 of shape (n,), indexes of ACTIONS.
 
-    Args:
-        raw: raw scores in log-odds, shape (n,); NaN reaches no band.
-        stratum: indexes of STRATA, shape (n,).
+    `raw`: raw scores in log-odds, shape (n,); NaN reaches no band. `stratum`: indexes of STRATA, shape (n,).
     """
     action = np.zeros(len(raw), dtype=np.int8)
     for band in bands:
@@ -68,9 +64,8 @@ def table_band_actions(policy: Policy, bands: Sequence[Band], raw: Array, stratu
 def table_actions(policy: Policy, by_band: Array, bits: Array) -> Array:
     """Returns the final action of each call: int8 of shape (n,), indexes of ACTIONS.
 
-    Args:
-        by_band: the action that the bands alone lead to, as indexes of ACTIONS, shape (n,).
-        bits: result of `matching_bits`, shape (n,).
+    `by_band`: the action that the bands alone lead to, as indexes of ACTIONS, shape (n,). `bits`: result of
+    `matching_bits`, shape (n,).
     """
     pairs, pair_of = np.unique(bits * len(ACTIONS) + by_band, return_inverse=True)
     final = []

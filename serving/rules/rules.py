@@ -344,9 +344,8 @@ def collect_facts(
 ) -> tuple[Fact, ...]:
     """Returns the facts of one call, in the order of RULES.
 
-    Args:
-        rules: the rules to test; by default all rules that can hold.
-        listing: the issuers that list the caller, and the class of its calls, for the rules ON_LISTS.
+    `rules`: the rules to test; by default all rules that can hold. `listing`: the issuers that list the caller, and the
+    class of its calls, for the rules ON_LISTS.
     """
     if rules is None:
         rules = UNREGISTERED if registers is None else RULES

@@ -32,10 +32,7 @@ _UNKNOWN = NUMBER_CLASSES.index("unknown")
 
 
 def stratum_of(vector: Sequence[float]) -> str:
-    """Returns the stratum of a call.
-
-    Args:
-        vector: F values, in the order of the catalogue.
+    """Returns the stratum of a call. `vector`: F values, in the order of the catalogue.
 
     >>> row = [0.0] * len(NAMES)
     >>> row[NAMES.index("call_caller_class")] = NUMBER_CLASSES.index("mobile")
@@ -54,8 +51,7 @@ def stratum_of(vector: Sequence[float]) -> str:
 def strata_of(vectors: Floats) -> Int64s:
     """Returns the strata of n calls as indexes of STRATA, shape (n,).
 
-    Args:
-        vectors: float64 of shape (n, F), in the order of the catalogue; further columns are ignored.
+    `vectors`: float64 of shape (n, F), in the order of the catalogue; further columns are ignored.
     """
     import numpy as np  # a single call needs no NumPy
 

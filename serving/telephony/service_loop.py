@@ -17,11 +17,7 @@ _LOG = logging.getLogger("callsieve.serving")
 async def run_until_stopped(
     live: Live, start: str, reload: Callable[[], object], look: Callable[[], object] = lambda: None
 ) -> None:
-    """Returns at SIGTERM or SIGINT.
-
-    Args:
-        look: called several times a second.
-    """
+    """Returns at SIGTERM or SIGINT. `look`: called several times a second."""
     stop, loop, log = asyncio.Event(), asyncio.get_running_loop(), StateLog()
 
     def try_to_reload() -> None:

@@ -200,8 +200,7 @@ class CallTracker:
     def __init__(self, live: Live, write: Callable[[str], object]) -> None:
         """Knows no call yet.
 
-        Args:
-            write: gets a line of JSON for each call: start (Unix ms), the caller's token, and the verdict.
+        `write`: gets a line of JSON for each call: start (Unix ms), the caller's token, and the verdict.
         """
         self.counts: Counter[str] = Counter()
         self._live, self._write = live, write

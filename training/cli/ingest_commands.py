@@ -77,8 +77,7 @@ class OwnFiles:
     ) -> dict[str, dict[str, int]]:
         """Keys the files into a new folder, which is removed after a fault.
 
-        Args:
-            purpose: what the tables are for; None for all that the declaration of the calls permits.
+        `purpose`: what the tables are for; None for all that the declaration of the calls permits.
         Returns: for each file, the number of quarantined rows by reason; a note names them.
         """
         from callsieve.training.data.ingest import OwnFile, key_own_files

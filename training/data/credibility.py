@@ -183,8 +183,7 @@ def burst_factors(complaints: pd.DataFrame, rules: ComplaintRules) -> Array:
 def bursts(side: Array, at: Array, span: int) -> Array:
     """Returns the burst of each complaint: a burst begins with the first complaint after the last one's span is over.
 
-    Args:
-        side: number and direction of each complaint, as one integer. at: Unix ms. span: length of a burst in ms.
+    `side`: number and direction of each complaint, as one integer. at: Unix ms. span: length of a burst in ms.
     """
     burst = np.zeros(len(side), dtype=np.int64)
     order = np.lexsort((at, side))

@@ -111,9 +111,8 @@ def make_dataset(
 ) -> Dataset:
     """Combines tables into a data set.
 
-    Args:
-        findings, recycled, lists, campaigns, exclusions: columns of FINDINGS, RECYCLED, LISTS, CAMPAIGNS, EXCLUSIONS;
-            empty by default.
+    `findings`, `recycled`, `lists`, `campaigns`, `exclusions`: columns of FINDINGS, RECYCLED, LISTS, CAMPAIGNS,
+    EXCLUSIONS; empty by default.
     """
     start = calls["start"].to_numpy()
     if len(start) and (np.diff(start) < 0).any():

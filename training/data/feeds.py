@@ -96,8 +96,7 @@ def feed_of_all(X: Array) -> Feed:
 def vectors_on(name: str, dataset: Dataset, features: tuple[str, ...], threads: int, rows: Array | None = None) -> Feed:
     """Computes vectors from the calls that a feed records.
 
-    Args:
-        rows: places of the calls that need a vector, if the feed records them; by default all.
+    `rows`: places of the calls that need a vector, if the feed records them; by default all.
     """
     recorded, calls = recorded_calls(dataset.calls, name)
     # Own columns are of numbers, whatever a site calls them.

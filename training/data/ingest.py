@@ -43,8 +43,7 @@ def ingest(
 ) -> dict[str, Any]:
     """Reads a file of complaints in a layout of `complaint_files.toml`; writes it with the columns of `COMPLAINTS`.
 
-    Args:
-        published: day on which the file was published (2021-07-08), in the layout's zone; nothing was known before.
+    `published`: day on which the file was published (2021-07-08), in the layout's zone; nothing was known before.
     Returns: counts of rows and complaints; JSON-able, without a number.
     """
     check_distinct(path, key, out, quarantine)
@@ -146,9 +145,8 @@ def key_own_files(
     complaints, checks and trusted numbers that are given. The declaration of the calls, if any, also applies to the
     folder.
 
-    Args:
-        purpose: what the tables are for; None for all that the declaration of the calls permits, which every reader of
-            the folder checks again.
+    `purpose`: what the tables are for; None for all that the declaration of the calls permits, which every reader of
+    the folder checks again.
     Returns: number of quarantined rows of each file, by reason.
     """
     paths = [file.path for file in (calls, complaints, checks, trusted) if file is not None]

@@ -207,8 +207,7 @@ def resembles(reference: Reference, day: Day) -> str:
 def certificate(bundle: Bundle, scored: ScoredCalls, rows: slice, findings: pd.DataFrame) -> CertificateState:
     """Checks whether the model's certificate still holds, by its date, the day's mix of calls, and findings.
 
-    Args:
-        rows: rows of the day.
+    `rows`: rows of the day.
     """
     band = (scored.bands or bundle.thresholds)[0]
     proof = band.certificate
@@ -285,9 +284,8 @@ def monitor(
 ) -> MonitorFigures:
     """Compares one day of a folder of calls with the reference of a model.
 
-    Args:
-        data: folder as for training, with the day's calls and those of at least 7 days before; better 28.
-        day: the last day by default.
+    `data`: folder as for training, with the day's calls and those of at least 7 days before; better 28. `day`: the last
+    day by default.
     """
     check_present(bundle, data, trust)
     scorer = open_scorer(bundle, trust)

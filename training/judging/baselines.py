@@ -68,8 +68,7 @@ def highest_rank(columns: Mapping[str, Array], innocent: Array, rows: Array) -> 
 
     So one threshold on the rank is a threshold for each counter that equally many innocent calls reach.
 
-    Args:
-        innocent: bool, of each call.
+    `innocent`: bool, of each call.
 
     >>> talk = np.array([5.0, 60.0, np.nan, 1.0, 5.0])
     >>> highest_rank({"talk": -talk}, np.array([True, True, False, False, False]), np.arange(5)).tolist()

@@ -44,8 +44,7 @@ def class_figures(t: Trained, flagged: Array) -> list[ClassFigures]:
     class that the model was not trained on always counts as wrong. A called person's preferences act on classes with a
     probability of at least SURE, hence `sure`.
 
-    Args:
-        flagged: bool, of each call: whether it is judged and reaches the certified band.
+    `flagged`: bool, of each call: whether it is judged and reaches the certified band.
     """
     rows = flagged & t.pool.judged.nuisance
     return [row for name in CLASS_MODELS if name in t.models and (row := figures_of(t, name, rows))]

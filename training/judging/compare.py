@@ -86,9 +86,7 @@ def compare_flags(
 ) -> Comparison:
     """Returns the comparison of two models' flags on the same calls.
 
-    Args:
-        challenger, champion: bool, shape (n,): the calls that each model flags.
-        nuisance: bool, of each call.
+    `challenger`, `champion`: bool, shape (n,): the calls that each model flags. `nuisance`: bool, of each call.
     """
     if not nuisance.any():
         raise ValueError("compare: expected nuisance calls in the certifying fold, got none")

@@ -258,8 +258,7 @@ def row_counts(t: Trained, calls: JudgedCalls) -> RowCounts:
 def score_figures(s: JudgedCalls, card: BundleMetadata, rule: Band, actions: PolicyActions) -> ScoreFigures:
     """Returns the figures of a bundle on scored calls, beside those of a rule on calls per hour.
 
-    Args:
-        rule: band of calls in the last hour.
+    `rule`: band of calls in the last hour.
     """
     band = card.thresholds[0]
     nuisance = s.judged.nuisance

@@ -199,8 +199,7 @@ def best_single_feature(
 ) -> SingleFeature | None:
     """Returns the feature that alone ranks callers best, from one call of each; None if there are too few callers.
 
-    Args:
-        nuisance, rows: bool, of each call; calls outside `rows` are left out.
+    `nuisance`, `rows`: bool, of each call; calls outside `rows` are left out.
     """
     at = feed.rows[rows[feed.rows]]
     at = at[np.random.default_rng(0).permutation(len(at))]

@@ -228,8 +228,7 @@ def slices(
 def nearest_callers(above: Array, slice_names: Array, caller: Array) -> list[NearCaller]:
     """Returns the innocent callers with the highest scores, highest first; callers without a score are left out.
 
-    Args:
-        above: score of each innocent call, less the threshold, shape (calls,); NaN without a score.
+    `above`: score of each innocent call, less the threshold, shape (calls,); NaN without a score.
     """
     scored = np.isfinite(above)
     codes, first, place = np.unique(caller[scored], return_index=True, return_inverse=True)
@@ -289,9 +288,7 @@ def curve(raw: Array, nuisance: Array, rows: Array) -> list[Point]:
 def score_histogram(above: Array, nuisance: Array) -> Histogram:
     """Returns counts of calls by score, for each class of `nuisance`; calls without a finite score are left out.
 
-    Args:
-        above: scores relative to the threshold, shape (n,).
-        nuisance: whether each call is nuisance, shape (n,).
+    `above`: scores relative to the threshold, shape (n,). `nuisance`: whether each call is nuisance, shape (n,).
 
     >>> score_histogram(np.array([-1.0, 1.0, np.nan]), np.array([False, True, True]))["nuisance"][-1]
     1

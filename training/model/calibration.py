@@ -37,8 +37,7 @@ class Calibrations:
 def calibrate_models(by_feed: Mapping[str, FeedScores], pool: Pool, *, second: bool) -> Calibrations:
     """Calibrates the risk models on the calls that thresholds are chosen on.
 
-    Args:
-        second: whether there is a second model; it is calibrated on its scores on the feeds that it learnt from.
+    `second`: whether there is a second model; it is calibrated on its scores on the feeds that it learnt from.
     """
     first, method = calibrate_on((by_feed[COMPLETE],), pool)
     of_second = calibrate_on([by_feed[name] for name in SECOND_MODEL], pool)[0] if second else None

@@ -67,8 +67,7 @@ def choose_threshold(benign_raw: Array, target: float, *, margin: float) -> floa
     It lies just above a score, so all calls with that score are below it. If the calls are too few for such a bound, it
     lies just above the highest score.
 
-    Args:
-        benign_raw: raw scores of benign calls, shape (n,).
+    `benign_raw`: raw scores of benign calls, shape (n,).
 
     >>> choose_threshold(np.repeat([0.0, 1.0, 2.0], [99_900, 97, 3]), 1e-4, margin=1.0)
     1.0000000000000002
@@ -119,8 +118,7 @@ def strata(fold: str, benign_raw: Array, threshold: float, target: float, names:
 
     Each bound holds with CONFIDENCE on its own, not all of them jointly.
 
-    Args:
-        names: stratum of each call, shape (n,).
+    `names`: stratum of each call, shape (n,).
     """
     scores = np.asarray(benign_raw, dtype=np.float64)
     if len(names) != len(scores):
@@ -139,9 +137,7 @@ def caller_bootstrap(
 ) -> tuple[float, float]:
     """Returns an interval for the rate of `hits` with callers resampled: calls of one caller are not independent.
 
-    Args:
-        hits: bool, shape (n,).
-        callers: code of each call's caller, shape (n,).
+    `hits`: bool, shape (n,). `callers`: code of each call's caller, shape (n,).
     """
     if len(hits) != len(callers):
         raise ValueError(f"callers must have one entry per hit, got {len(callers)} for {len(hits)}")
@@ -157,9 +153,7 @@ def bound_by_organisation(hits: Array, groups: Array) -> float:
     each is drawn, and `upper_bound` applies to these (Dunn, Wasserman and Ramdas 2023). The expected number of hits
     among the drawn calls takes the place of a single draw's.
 
-    Args:
-        hits: bool, shape (n,).
-        groups: code of the organisation of each call, shape (n,).
+    `hits`: bool, shape (n,). `groups`: code of the organisation of each call, shape (n,).
 
     >>> hits, calls = np.arange(1000) < 5, np.arange(1000)
     >>> [round(bound_by_organisation(hits, groups), 4) for groups in (calls, calls % 10)]
@@ -181,8 +175,7 @@ def ratio_interval(
     Resampling cannot leave a rate of 0 or 1, and cannot learn from a single caller how callers differ. If no caller or
     every caller is hit throughout, the interval is the exact one with callers as trials; for one caller it is 0 to 1.
 
-    Args:
-        top, bottom: the sums of each caller, shape (callers,); 0 <= top <= bottom, bottom above 0.
+    `top`, `bottom`: the sums of each caller, shape (callers,); 0 <= top <= bottom, bottom above 0.
     """
     _between("confidence", confidence)
     callers = len(top)
@@ -215,8 +208,7 @@ def difference_interval(
 ) -> tuple[float, float]:
     """Returns an interval for the difference of two flag rates, `flagged` less `baseline`, with callers resampled.
 
-    Args:
-        flagged, baseline: bool, of the same calls, shape (n,).
+    `flagged`, `baseline`: bool, of the same calls, shape (n,).
     """
     code = np.unique(caller, return_inverse=True)[1]
     calls = np.bincount(code)

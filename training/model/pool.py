@@ -325,8 +325,7 @@ def numbers_of(calls: pa.Table) -> Array:
 def pool_of(dataset: Dataset, folds: CallFolds, rows: Array, folder: int, flags: Mapping[str, Array]) -> Pool:
     """Returns the pool of one folder: its calls at `rows`.
 
-    Args:
-        flags: trained, choose, certify; bool, of all calls of the folder.
+    `flags`: trained, choose, certify; bool, of all calls of the folder.
     """
     plan, of_rows = folds.plan, {name: flag[rows] for name, flag in flags.items()}
     new = folds.new_callers()[rows] if folds.role != "learn" else np.zeros(len(rows), dtype=bool)

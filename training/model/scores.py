@@ -81,8 +81,7 @@ def levels_of_folders(raw: Array, pool: Pool) -> list[float | None]:
 def shifts_of_folders(level: Level | None, raw: Array, pool: Pool) -> Array:
     """Returns how much less than raw scores the scores of each folder are, by place of a folder.
 
-    Args:
-        level: the levels that thresholds are distances from; None for fixed thresholds.
+    `level`: the levels that thresholds are distances from; None for fixed thresholds.
     """
     return np.array([0.0 if level is None else level.shift(own).amount for own in levels_of_folders(raw, pool)])
 
@@ -135,8 +134,7 @@ def score_rows(
 ) -> Array:
     """Scores the wanted calls that have a vector; NaN for all others. Shape of `wanted`.
 
-    Args:
-        wanted: bool, of each call.
+    `wanted`: bool, of each call.
     """
     raw = np.full(len(wanted), np.nan)
     forest = read_forest(model) if isinstance(model, str) else model

@@ -33,8 +33,7 @@ WIDE = 5
 def write_run_page(figures: RunFigures, path: Path, drawn: Mapping[str, Picture] | None = None) -> None:
     """Writes the page in the language in force, whole or not at all; the same figures give the same bytes.
 
-    Args:
-        drawn: the pictures of these figures, if they are drawn already; drawing takes seconds.
+    `drawn`: the pictures of these figures, if they are drawn already; drawing takes seconds.
     """
     write_atomic(path, page(figures, drawn).encode())
 

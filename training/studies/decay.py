@@ -138,11 +138,9 @@ def decay(
 ) -> DecayFigures:
     """Trains on the first days, then judges each later period with and without retraining.
 
-    Args:
-        train_days: days of calls of each training, at least 21.
-        days: length of a period.
+    `train_days`: days of calls of each training, at least 21. `days`: length of a period.
     Returns: plain values for JSON. `periods` has the figures of both models. `area_under_time` is the area of the catch
-        rate of unseen groups at each model's threshold, `area_at_target` at that of `threshold_at_rate`.
+    rate of unseen groups at each model's threshold, `area_at_target` at that of `threshold_at_rate`.
     """
     start = dataset.calls["start"].to_numpy()
     first, span = int(start.min()), train_days + periods * days
@@ -191,11 +189,7 @@ def areas(periods: Sequence[DecayPeriod], which: Literal["unseen", "at_target"])
 def trained_on(
     dataset: Dataset, settings: Settings, group: Array, span: tuple[int, int], ledger: Ledger, progress: Progress
 ) -> Model:
-    """Trains on the calls of a time window.
-
-    Args:
-        span: the window `[begin, end)` in Unix ms.
-    """
+    """Trains on the calls of a time window. `span`: the window `[begin, end)` in Unix ms."""
     window = stretch(dataset, *span)
     folds = fold_plan(window.calls, settings.label_delay_days)
     ledger.touch(dataset.fingerprint, folds.certify, "decay", dataset.folder)

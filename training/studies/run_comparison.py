@@ -105,8 +105,7 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
 
     Neither was trained on the groups of these calls.
 
-    Args:
-        first, second: folders of runs.
+    `first`, `second`: folders of runs.
     """
     settings = [settings_of(read_record(folder, SETTINGS), 0) for folder in (first, second)]
     require_same_calls(first, second)

@@ -145,8 +145,7 @@ def write_run(
 ) -> TrackedRun:
     """Writes one finished run and registers its model, under the alias "candidate" unless that is not wanted.
 
-    Args:
-        began: Unix seconds.
+    `began`: Unix seconds.
     Returns: the run id and the version of the registered model, "" without a model.
     """
     with quiet():

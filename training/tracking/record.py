@@ -99,11 +99,7 @@ def dataset_entries(trained: Trained, source: str, adaptation: Adaptation | None
 
 
 def write_record(run: FinishedRun, gates: bytes) -> None:
-    """Writes the folder that a run is reproduced from.
-
-    Args:
-        gates: bytes of the gates file.
-    """
+    """Writes the folder that a run is reproduced from. `gates`: bytes of the gates file."""
     folder, code = run.folder / "record", run.figures["code"]
     folder.mkdir()
     every = (package.metadata for package in distributions())  # each access parses the file anew

@@ -75,9 +75,8 @@ def reproduce(
 ) -> Reproduction:
     """Trains or adapts again with the recorded settings, and compares.
 
-    Args:
-        audit: folder of the audit log that has the run's metrics; by default `audit` in its folder.
-        data: folders of the calls, in the order of the training; by default the folders that the record names.
+    `audit`: folder of the audit log that has the run's metrics; by default `audit` in its folder. `data`: folders of
+    the calls, in the order of the training; by default the folders that the record names.
     """
     if Path(run).is_dir():
         return reproduce_folder(Path(run), data, adapted, threads, progress, logged_metrics(Path(run), audit))

@@ -136,8 +136,7 @@ def shipped_layouts() -> list[str]:
 def read_layout(name_or_path: str | Path, zone: str | None = None) -> Layout:
     """Reads a shipped layout by name, or a layout from a TOML file.
 
-    Args:
-        zone: time zone of the exchange, in place of the zones of clock and hours in the layout.
+    `zone`: time zone of the exchange, in place of the zones of clock and hours in the layout.
 
     >>> read_layout("plain").columns["start"]
     ('start', 'timestamp')

@@ -82,8 +82,7 @@ def reign(log: Path) -> list[str]:
 def approve(place: RunPaths, run: str, key: Ed25519PrivateKey, path: Path) -> dict[str, Any]:
     """Signs an approval of a run into a new file. It is valid for the next promotion of the run or rollback to it.
 
-    Returns:
-        `gates` with their results, the signed `statement`, and the id of the approver's `key`.
+    Returns: `gates` with their results, the signed `statement`, and the id of the approver's `key`.
     """
     run_candidate = candidate(place, run)
     if not run_candidate.gates.person(key_id(key.public_key())):
@@ -105,9 +104,8 @@ def promote(
 ) -> Move:
     """Makes a run's model the champion.
 
-    Returns:
-        The logged payload with its `entry`. If this promotion was logged but interrupted before the alias moved, it is
-        finished, and the earlier payload is returned.
+    Returns: the logged payload with its `entry`. If this promotion was logged but interrupted before the alias moved,
+    it is finished, and the earlier payload is returned.
     """
     with move_lock(place.log):
         kind, logged = finish_move(place)
@@ -204,9 +202,8 @@ def rollback(
 ) -> Move:
     """Makes the previous champion the champion again.
 
-    Returns:
-        The logged payload with its `entry`. If a rollback was logged but interrupted before the alias moved, it is
-        finished, and the earlier payload is returned.
+    Returns: the logged payload with its `entry`. If a rollback was logged but interrupted before the alias moved, it is
+    finished, and the earlier payload is returned.
     """
     with move_lock(place.log):
         kind, logged = finish_move(place)
@@ -239,8 +236,7 @@ def finish_move(place: RunPaths) -> tuple[str, Move]:
 
     An alias that is not where the move started was changed by other means; `verify` reports it as a fault.
 
-    Returns:
-        The kind and payload of the move; "" and an empty dictionary if there is none.
+    Returns: the kind and payload of the move; "" and an empty dictionary if there is none.
     """
     if verify(place.log).faults:  # a log with faults moves nothing
         return "", {}

@@ -119,9 +119,8 @@ def raw_lines(key: Key, canaries: Canaries, start: float, end: float) -> Iterato
 def search(path: Path, key: Key, state: Path, store: Key | None = None) -> dict[str, Any]:
     """Searches an external list for canaries.
 
-    Returns:
-        `lines`: lines read. `datasets`: for each data set the canaries `planted` and `found`, and the first `lines`
-        with a canary.
+    Returns: `lines`: lines read. `datasets`: for each data set the canaries `planted` and `found`, and the first
+    `lines` with a canary.
     """
     datasets: dict[str, str] = {}
     sets = read_state(state)

@@ -60,8 +60,7 @@ def known_within(complaints: pd.DataFrame, period: str) -> Array:
 def calls_of_complaints(source: ReportData, period: str | None = None) -> Array:
     """Returns for each complaint of a period the index of its call, or -1: the caller's last call before `at`.
 
-    Args:
-        period: only complaints that became known in it; by default all of them.
+    `period`: only complaints that became known in it; by default all of them.
     """
     complaints = source.complaints
     if period is not None:

@@ -103,9 +103,8 @@ def complaints_of(
 ) -> list[Complaint]:
     """Returns complaints with their status, the ones with the earliest deadline first.
 
-    Args:
-        today: the day on which a clock counts as overdue; by default today in China.
-        calendar: the working days; by default those of the shipped notices.
+    `today`: the day on which a clock counts as overdue; by default today in China. `calendar`: the working days; by
+    default those of the shipped notices.
     """
     if regulator is not None and regulator not in regulators().regulators:
         raise ValueError(f"--regulator: expected one of {', '.join(sorted(regulators().regulators))}")
@@ -136,8 +135,7 @@ def enter(
 ) -> Complaint:
     """Enters the next step of a complaint, first in the audit log; returns the complaint as `complaints_of` does.
 
-    Args:
-        at: when the step was done, Unix ms; by default now.
+    `at`: when the step was done, Unix ms; by default now.
     """
     complaint, status, note = step.complaint, step.status, step.note
     check_note(note, "--note")

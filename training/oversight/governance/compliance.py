@@ -57,11 +57,9 @@ class AuditScope:
 def report(scope: AuditScope, now: int | None = None) -> dict[str, Any]:
     """Returns the register of processing and the result of every duty. Writes nothing and needs no secret key.
 
-    Args:
-        now: Unix ms; by default the current time.
-    Returns:
-        JSON-able. `processing`: one row per folder. `given_beside`: accesses outside the folders, such as
-        re-identifications. `duties`: the results. `holds`: whether no duty is broken.
+    `now`: Unix ms; by default the current time.
+    Returns: JSON-able. `processing`: one row per folder. `given_beside`: accesses outside the folders, such as
+    re-identifications. `duties`: the results. `holds`: whether no duty is broken.
     """
     moment, rules = now_ms() if now is None else now, read_retention()
     duties = [duty for check in DUTIES for duty in check(scope, rules, moment)]

@@ -100,8 +100,7 @@ def read_incident(path: Path) -> Incident:
 def drill(record: Path, out: Path) -> dict[str, Any]:
     """Determines the scope of an incident and writes `incident.json` and the notices.
 
-    Returns:
-        The content of `incident.json`, with `notices`: the file names of the notices.
+    Returns: the content of `incident.json`, with `notices`: the file names of the notices.
     """
     incident = read_incident(record)
     scope = affected(record.parent / folder for folder in incident.folders)

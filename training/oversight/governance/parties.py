@@ -309,8 +309,7 @@ def party_names(source: ReportData, moment: str) -> dict[str, str]:
 
     An operator's name is that of the register of operators; a trunk has the name of its subject in the ledger.
 
-    Args:
-        moment: day at whose beginning the registers are read, such as "2026-04-01".
+    `moment`: day at whose beginning the registers are read, such as "2026-04-01".
     """
     names: dict[str, str] = {}
     for register, token, name in (("operators", "operator", "name"), ("trunks", "trunk", "subject")):

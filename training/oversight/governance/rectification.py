@@ -55,8 +55,7 @@ def recheck(log: PersonalLog, party: str, outcome: Outcome, note: str) -> Rectif
 def rectifications(log: Path, today: date | None = None) -> list[Rectification]:
     """Returns all orders of an audit log, in their order.
 
-    Args:
-        today: the day on which an open order counts as overdue; by default today in China.
+    `today`: the day on which an open order counts as overdue; by default today in China.
     """
     today = today or _today()
     orders: list[Rectification] = []

@@ -100,9 +100,8 @@ def write_report(
 ) -> ReportFigures:
     """Writes the report of some days in `out`: `report.html`, `tables/` (CSV) and `cells.parquet`.
 
-    Args:
-        until: local date after the last day of the report; by default the last day of the calls.
-        days: length of the period; the previous period has the same length.
+    `until`: local date after the last day of the report; by default the last day of the calls. `days`: length of the
+    period; the previous period has the same length.
     """
     from .report_page import write_cells, write_page, write_tables
 
@@ -273,9 +272,8 @@ def tables_of(cells: Mapping[Cell, Count], now: str, before: str) -> dict[str, l
 def periods(source: ReportData, until: str | None, days: int) -> tuple[str, str]:
     """Returns the period of a report and the previous period, both `days` long; before a whole month, the month before.
 
-    Args:
-        until: local date after the last day; by default the day of the last call, because its records are often
-            incomplete.
+    `until`: local date after the last day; by default the day of the last call, because its records are often
+    incomplete.
     """
     if until is not None:
         last = (parse_day(until, "--until") - EPOCH).days

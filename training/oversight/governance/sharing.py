@@ -65,8 +65,7 @@ def choose(
     A number is listed for its own calls alone: those that the model flagged (rule `flagged`), or that reached the
     certified band and were screened or blocked. What other lists say of it does not count.
 
-    Args:
-        until: verdicts and findings after this moment are ignored; by default now.
+    `until`: verdicts and findings after this moment are ignored; by default now.
     """
     moment = pd.Timestamp(until or datetime.now(UTC))
     certified = {} if verdicts is None else _certified(verdicts, moment)
@@ -94,9 +93,8 @@ def candidates_among(
 ) -> Candidates:
     """Returns the entries of those numbers that are chosen, and updates the private file of issued tokens.
 
-    Args:
-        issued: for each number on the list its token in the store, that of the list, and when it was last flagged.
-        now: Unix ms.
+    `issued`: for each number on the list its token in the store, that of the list, and when it was last flagged. `now`:
+    Unix ms.
     """
     if (store.purpose, sharing.purpose) != ("records", "sharing") or store.secret == sharing.secret:
         raise ValueError("keys: expected a store key for records and a sharing key with another secret")

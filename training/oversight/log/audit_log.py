@@ -219,8 +219,7 @@ def _staying(access: Payload) -> dict[str, Any]:
 def proof(folder: Path, index: int, since: int | None = None) -> dict[str, Any]:
     """Returns a proof that an entry is in the log; with `since`, also that the log extends its first `since` entries.
 
-    Returns:
-        Hashes in hex, for `merkle.includes` and `merkle.consistent`, and the signed head that they lead to.
+    Returns: Hashes in hex, for `merkle.includes` and `merkle.consistent`, and the signed head that they lead to.
     """
     entries = read(folder)
     leaves = [bytes.fromhex(entry.leaf()) for entry in entries]

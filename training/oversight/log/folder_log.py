@@ -56,8 +56,7 @@ def check_note(text: str, option: str) -> None:
 def folder_log(folder: Path, signing_key: Path | None, log: Path | None = None) -> SignedLog:
     """Returns the log of a folder; a log without entries gets a new key in the user's key folder.
 
-    Args:
-        signing_key: file of the key; by default the one in the user's key folder.
+    `signing_key`: file of the key; by default the one in the user's key folder.
     """
     place = log_folder(folder, log)
     if signing_key is None and not has_log(place) and not key_path(place.parent, place).exists():

@@ -52,8 +52,7 @@ def new_key() -> Ed25519PrivateKey:
 def key_path(run: Path, log: Path) -> Path:
     """Returns the path of the private key of a log: in the user's key folder, or beside the run of an earlier version.
 
-    Returns:
-        A path that may not exist.
+    Returns: A path that may not exist.
     """
     public = next((path for path in (log / PUBLIC_KEY, run / SIGNER) if path.exists()), None)
     private = run / SIGNING_KEY

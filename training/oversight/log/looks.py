@@ -96,8 +96,7 @@ class Ledger:
     def touch(self, data: str, span: Span, by: str, folder: Path | None, round_: Round | None = None) -> Look:
         """Records a look at the calls of a period, and counts the uses of these calls.
 
-        Args:
-            folder: of the calls, whose registry gets the look; None if the calls are not in a folder that stays.
+        `folder`: of the calls, whose registry gets the look; None if the calls are not in a folder that stays.
         """
         fold = Fold.of(data, span)
         payload: TouchPayload = {"fold": str(fold), "gates": self.gates.sha256, "by": by}

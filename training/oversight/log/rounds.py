@@ -53,12 +53,11 @@ def round_of(payload: TouchPayload) -> Round | None:
 def uses(looks: Iterable[Round | None]) -> list[list[Round | None]]:
     """Returns the looks by use of test data: the rounds of an adaptation are one use, any other look is one of its own.
 
+    `looks`: in their order; None for a look that is no round.
+
     >>> first, second, other = Round("a", None, ()), Round("a", "d", ("x",)), Round("a", "d", ("y",))
     >>> [len(rounds) for rounds in uses([first, None, second, other])]
     [2, 1, 1]
-
-    Args:
-        looks: in their order; None for a look that is no round.
     """
     groups: list[list[Round | None]] = []
     for look in looks:

@@ -71,8 +71,7 @@ def delete_everywhere(
 ) -> Deletion:
     """Deletes a person's rows in all places, and enters plan and result in the log, without the person.
 
-    Args:
-        now: Unix ms.
+    `now`: Unix ms.
     """
     data, step_progress = places.data, places.steps(progress)
     if data is None:
@@ -115,8 +114,7 @@ def delete_everywhere(
 def _interrupted(log: Path, token: str, places: Places) -> tuple[int | None, Payload]:
     """Returns index and payload of the plan of an interrupted deletion of this person from this folder of calls.
 
-    Returns:
-        None and an empty payload if there is none.
+    Returns: None and an empty payload if there is none.
     """
     names = _names(places)
     for index, payload in open_intents(log, KIND):

@@ -111,8 +111,7 @@ def hold(folder: Path, callers: Collection[str], purpose: str, person: str, log:
     An expired call is not held; no reader returns it. The audit log names the purpose and the person before the file
     changes.
 
-    Returns:
-        `held`: rows of the file. `added`: rows that were not held before. `entry`: index of the entry in the log.
+    Returns: `held`: rows of the file. `added`: rows that were not held before. `entry`: index of the entry in the log.
     """
     if not all(map(is_token, callers)):
         raise ValueError("TOKEN: expected tokens of numbers")

@@ -51,8 +51,7 @@ class Retained(TypedDict, total=False):
 def erase_expired(places: Places, log: SignedLog, now: int, progress: Progress = silent) -> Retained:
     """Erases expired rows; enters the plan in the log before the first change, and the result afterwards.
 
-    Args:
-        now: Unix ms.
+    `now`: Unix ms.
     """
     check_present(places.data, *places.states, *places.verdicts, *places.registers)
     log.folder.mkdir(parents=True, exist_ok=True)

@@ -173,9 +173,8 @@ def write_new_version(
 ) -> tuple[Path | None, Rewritten]:
     """Writes beside a Parquet file the version that `change` makes of it, batch by batch; the file stays as it is.
 
-    Returns:
-        The path of the new version, whose bytes are on the disk, and rows and SHA-256 of both versions. The path is
-        None if no row changes.
+    Returns: the path of the new version, whose bytes are on the disk, and rows and SHA-256 of both versions. The path
+    is None if no row changes.
     """
     before, new, rows, rows_after, unchanged = sha256(path), create_new_version(path), 0, 0, True
     try:

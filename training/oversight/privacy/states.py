@@ -50,8 +50,7 @@ def models_trained_on(log: Path, source: str, fingerprint: str) -> list[TrainedM
 
     Earlier states precede an erasure, a deletion or a rekeying.
 
-    Returns:
-        Model, run and reason of each: "the same calls", "the same folder", or both.
+    Returns: Model, run and reason of each: "the same calls", "the same folder", or both.
     """
     states = earlier_fingerprints(log, fingerprint)
     models: list[TrainedModel] = []

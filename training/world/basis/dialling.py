@@ -84,8 +84,7 @@ def dial(
 
     A person starts a call only after the previous one ended; with `parallel` lines, only the pace counts.
 
-    Args:
-        rate_of: calls per working hour of each number.
+    `rate_of`: calls per working hour of each number.
     """
     who, begin, finish = _sessions(rng, days, by, *lives)
     rate = rate_of[who] * np.exp(by.rate_day_sigma * rng.standard_normal(len(who)))
