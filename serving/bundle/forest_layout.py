@@ -161,10 +161,7 @@ class Layout:
     def _check_numbers(self) -> None:
         for feature, first, bounds, column, columns in zip(*[iter(self.number)] * 5, strict=True):
             own, missing = self.bound[first : first + bounds], self.missing[2 * column : 2 * (column + columns)]
-            _expect(
-                own[0] == own[0] and all(map(lt, own, own[1:])),
-                f"feature {feature}: thresholds must ascend",
-            )
+            _expect(own[0] == own[0] and all(map(lt, own, own[1:])), f"feature {feature}: thresholds must ascend")
             _expect(
                 min(missing[0::2]) >= 0 and min(missing) >= -1 and max(missing) <= bounds,
                 f"feature {feature}: ranks of missing values must lie in -1..{bounds}",

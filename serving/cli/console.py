@@ -25,9 +25,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.progress import (
-    Progress as ProgressBar,
-)
+from rich.progress import Progress as ProgressBar
 from rich.table import Table
 from rich.text import Text
 

@@ -52,8 +52,7 @@ class SharedOptions:
     ] = None
     person: Annotated[str | None, typer.Option(help="Who does it, for the audit log: a name of a-z 0-9 _ . -")] = None
     gates: Annotated[
-        Path | None,
-        typer.Option(help="TOML file of gates, the limits of a run's metrics; by default the shipped one."),
+        Path | None, typer.Option(help="TOML file of gates, the limits of a run's metrics; by default the shipped one.")
     ] = None
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow store; by default MLFLOW_TRACKING_URI or mlruns.db here.")
@@ -132,10 +131,7 @@ FeatureNames = Annotated[
 Keep = Annotated[
     list[str] | None, typer.Option("--keep", help="Column of --calls to copy to --out; repeat for several.")
 ]
-ComplaintFile = Annotated[
-    Path | None,
-    typer.Option("--complaints", help="File of complaints."),
-]
+ComplaintFile = Annotated[Path | None, typer.Option("--complaints", help="File of complaints.")]
 ColumnFile = Annotated[
     Path | None,
     typer.Option("--columns", help="Own columns by number (Parquet), as `callsieve ingest columns` writes them."),

@@ -129,10 +129,7 @@ class ScoreOptions:
     registers: RegisterFolder = None
     history: Annotated[
         Path | None,
-        typer.Option(
-            "--history",
-            help="File of the same layout with the days before; its calls get no verdict.",
-        ),
+        typer.Option("--history", help="File of the same layout with the days before; its calls get no verdict."),
     ] = None
     lists: ListsFile = None
     keep: Keep = None

@@ -262,12 +262,7 @@ def _run_loop(
 
 
 def consume(
-    context: typer.Context,
-    scorer: ScorerOptions,
-    stream: StreamOptions,
-    *,
-    memory: MemoryOptions,
-    json: bool = False,
+    context: typer.Context, scorer: ScorerOptions, stream: StreamOptions, *, memory: MemoryOptions, json: bool = False
 ) -> None:
     """Read call events from Kafka or Redis Streams, and write verdicts; each partition has a folder in --state.
 
@@ -338,8 +333,7 @@ def api_key(
     keys: Annotated[Path, typer.Option("--keys", help="File of API keys; gets the hash of the new key.")],
     name: Annotated[str, typer.Option(help="Name of the client.")],
     scopes: Annotated[
-        str,
-        typer.Option(help="Scopes separated by commas, of score, report, explain, admin, appeal, decide, audit."),
+        str, typer.Option(help="Scopes separated by commas, of score, report, explain, admin, appeal, decide, audit.")
     ] = "score",
 ) -> Result:
     """Make an API key for a client of the service, and print it; only its hash is stored.

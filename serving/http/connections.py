@@ -33,11 +33,7 @@ class Connection(HttpToolsProtocol):
     """
 
     def __init__(
-        self,
-        *arguments: Any,
-        limited: Limited,
-        endpoints: Mapping[bytes, CallEndpoint],
-        **options: Any,
+        self, *arguments: Any, limited: Limited, endpoints: Mapping[bytes, CallEndpoint], **options: Any
     ) -> None:
         super().__init__(*arguments, **options)
         self._limited, self._endpoints = limited, endpoints

@@ -41,12 +41,7 @@ class AnchorOptions:
     gates_key: Annotated[Path | None, typer.Option("--gates-key", help="Public key (PEM) of the gates' owner.")] = None
 
 
-def verify(
-    folder: RunOptions,
-    anchor: AnchorOptions,
-    tracking_uri: str | None = None,
-    lang: str = "en",
-) -> Result:
+def verify(folder: RunOptions, anchor: AnchorOptions, tracking_uri: str | None = None, lang: str = "en") -> Result:
     """Verify that log, MLflow store and run folder are unchanged; exit code 1 and one line for each change.
 
     The first line names the files from outside the log with which it was compared.

@@ -19,15 +19,7 @@ from callsieve.serving.cases.case_rules import read_case_rules
 from callsieve.serving.cases.rescore import rescore
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import (
-    ApiKeys,
-    Bundle,
-    Host,
-    PolicyFile,
-    Port,
-    StateFolders,
-    Trust,
-)
+from callsieve.serving.cli.options import ApiKeys, Bundle, Host, PolicyFile, Port, StateFolders, Trust
 from callsieve.serving.cli.service_commands import require_free_port
 from callsieve.serving.custody.retention import read_retention
 from callsieve.serving.live.verdict_log import letters_to_floats
@@ -203,12 +195,7 @@ def end_clearance(case_id: CaseId, person: str, why: Reason, office: Office, log
     return Result({"case": case_id, "ended": True}, f"case {case_id}: clearance ended")
 
 
-def notice(
-    case_id: CaseId,
-    office: Office,
-    lang: str = "zh",
-    zone: str = "Asia/Shanghai",
-) -> Result:
+def notice(case_id: CaseId, office: Office, lang: str = "zh", zone: str = "Asia/Shanghai") -> Result:
     """Print the notice to the caller: the verdict, its reasons, the ways to appeal, and the decision.
 
     Next: callsieve cases decide.
@@ -224,13 +211,7 @@ def notice(
     return Result({"case": case_id, "language": lang, "notice": text}, lambda: typer.echo(text, nl=False))
 
 
-def replay(
-    case_id: CaseId,
-    bundle: Bundle,
-    office: Office,
-    trust: Trust = None,
-    policy: PolicyFile = None,
-) -> Result:
+def replay(case_id: CaseId, bundle: Bundle, office: Office, trust: Trust = None, policy: PolicyFile = None) -> Result:
     """Score the stored vector of a case again and compare bit for bit; exit code 1 if something differs.
 
     Next: callsieve cases show.
@@ -265,12 +246,7 @@ def watch(office: Office) -> None:
 
 
 def serve(
-    office: Office,
-    keys: ApiKeys,
-    log: DecisionLog,
-    host: Host = "127.0.0.1",
-    port: Port = 8081,
-    json: bool = False,
+    office: Office, keys: ApiKeys, log: DecisionLog, host: Host = "127.0.0.1", port: Port = 8081, json: bool = False
 ) -> None:
     """Do the work of `watch`, and accept appeals (scope appeal) and decisions (scope decide) over HTTP.
 

@@ -123,12 +123,7 @@ def ticket_export(data: Data, span: Span, request: Request, out: ActFile) -> Res
     return _requested(act, out, "rows")
 
 
-def ticket_reidentify(
-    token: Tokens,
-    request: Request,
-    out: ActFile,
-    audit_log: Path,
-) -> Result:
+def ticket_reidentify(token: Tokens, request: Request, out: ActFile, audit_log: Path) -> Result:
     """Write a request for a reidentification, which becomes a ticket when another person signs it.
 
     The ticket is valid for one audit log, which must have an entry: `callsieve audit note` begins one.

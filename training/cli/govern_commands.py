@@ -103,8 +103,7 @@ def parties(
 
 
 CalendarFile = Annotated[
-    Path | None,
-    typer.Option("--calendar", help="TOML file with the State Council's notices of further years."),
+    Path | None, typer.Option("--calendar", help="TOML file with the State Council's notices of further years.")
 ]
 
 

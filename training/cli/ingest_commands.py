@@ -88,13 +88,7 @@ class OwnFiles:
         try:
             own = OwnFile(self.calls, self.layout)
             invalid = key_own_files(
-                own,
-                key,
-                folder,
-                **others,
-                allow_quarantine=self.allow_quarantine,
-                purpose=purpose,
-                progress=progress,
+                own, key, folder, **others, allow_quarantine=self.allow_quarantine, purpose=purpose, progress=progress
             )
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -205,8 +199,7 @@ def trusted(
         str, typer.Option(help="callsieve, or a TOML file, such as of calls with `trusted`.")
     ] = "callsieve",
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder to learn from, or its lists.parquet; rows are added."),
+        Path | None, typer.Option("--out", help="Folder to learn from, or its lists.parquet; rows are added.")
     ] = None,
     registers: Annotated[
         Path | None, typer.Option("--registers", help="Folder of registers for `callsieve score`; rows are added.")

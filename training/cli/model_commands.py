@@ -148,8 +148,7 @@ def approver_key(key: Annotated[Path, typer.Argument(help="New file for the priv
 
 
 def sign_gates(
-    file: Annotated[Path, typer.Argument(metavar="GATES", help="Gates file that names its owner.")],
-    signing_key: Path,
+    file: Annotated[Path, typer.Argument(metavar="GATES", help="Gates file that names its owner.")], signing_key: Path
 ) -> Result:
     """Sign a gates file as its owner, who must not be the trainer; without this signature no model is promoted.
 
@@ -186,12 +185,7 @@ def promote(
     return _champion(facts)
 
 
-def rollback(
-    why: Why,
-    approval: Approvals,
-    folder: SignedRunOptions,
-    tracking_uri: str | None = None,
-) -> Result:
+def rollback(why: Why, approval: Approvals, folder: SignedRunOptions, tracking_uri: str | None = None) -> Result:
     """Make the previous champion the champion again; its approvals come from `model approve` of its run.
 
     Next: callsieve audit verify.

@@ -163,8 +163,7 @@ def hold(
     purpose: Annotated[str, typer.Option("--purpose", help="Purpose, for the audit log: the case or the order.")],
     person: str,
     token: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TOKEN]...", help="Tokens of callers whose calls are copied, too."),
+        list[str] | None, typer.Argument(metavar="[TOKEN]...", help="Tokens of callers whose calls are copied, too.")
     ] = None,
 ) -> Result:
     """Copy calls that failed authentication to held.parquet, which is stored for tracing longer than the calls.
@@ -181,11 +180,7 @@ def hold(
     return Result(facts, text)
 
 
-def find(
-    data: Data,
-    key: NumberKey,
-    rules: RulesFile = None,
-) -> Result:
+def find(data: Data, key: NumberKey, rules: RulesFile = None) -> Result:
     """Count the rows of the person whose number is on standard input, by table.
 
     Next: callsieve privacy delete.

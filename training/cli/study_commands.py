@@ -13,14 +13,7 @@ import typer
 from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import (
-    Data,
-    LabelPolicyFile,
-    Out,
-    Size,
-    ValidDays,
-    ValidFrom,
-)
+from callsieve.serving.cli.options import Data, LabelPolicyFile, Out, Size, ValidDays, ValidFrom
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.oversight.log.gates import read_gates
 from callsieve.training.oversight.log.looks import Ledger
@@ -62,13 +55,7 @@ class TrainingOptions:
         return Settings(seed=self.seed, threads=self.threads, label_policy=labels)
 
 
-def roll(
-    data: Data,
-    ledger: LedgerOptions,
-    out: Out = Path("callsieve-roll"),
-    *,
-    training: TrainingOptions,
-) -> Result:
+def roll(data: Data, ledger: LedgerOptions, out: Out = Path("callsieve-roll"), *, training: TrainingOptions) -> Result:
     """Train on three periods of the same calls, three days apart, and show how much the main figures vary.
 
     Next: callsieve train.
@@ -89,11 +76,7 @@ def roll(
 
 
 def decay(
-    data: Data,
-    ledger: LedgerOptions,
-    out: Out = Path("callsieve-decay"),
-    *,
-    training: TrainingOptions,
+    data: Data, ledger: LedgerOptions, out: Out = Path("callsieve-decay"), *, training: TrainingOptions
 ) -> Result:
     """Compare a model of 35 days that ages for 8 weeks with one that is retrained every week.
 

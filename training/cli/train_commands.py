@@ -12,15 +12,7 @@ import typer
 from callsieve.serving.cli import console
 from callsieve.serving.cli.configuration import refuse_unused
 from callsieve.serving.cli.console import Result
-from callsieve.serving.cli.options import (
-    FeatureNames,
-    LabelPolicyFile,
-    Out,
-    ShippedBundle,
-    Trust,
-    ValidDays,
-    ValidFrom,
-)
+from callsieve.serving.cli.options import FeatureNames, LabelPolicyFile, Out, ShippedBundle, Trust, ValidDays, ValidFrom
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.language import language
 from callsieve.training.oversight.log.gates import read_gates
@@ -46,8 +38,7 @@ class KeyedFolders:
         ),
     ] = None
     more: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[FOLDER]...", help="More folders like --data, for a shell's *."),
+        list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="More folders like --data, for a shell's *.")
     ] = None
     certify: Annotated[
         list[Path] | None,
@@ -226,8 +217,7 @@ class AdaptOptions:
         Path | None, typer.Option("--data", help="Folder of keyed calls, complaints and findings, in place of --calls.")
     ] = None
     answers: Annotated[
-        list[Path] | None,
-        typer.Option("--answers", help="Filled-in to_check.csv of an earlier run; repeatable."),
+        list[Path] | None, typer.Option("--answers", help="Filled-in to_check.csv of an earlier run; repeatable.")
     ] = None
     ask: Annotated[
         int, typer.Option("--ask", min=0, max=100_000, help="Numbers to draw for a first round of checks.")

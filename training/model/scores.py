@@ -124,14 +124,7 @@ def strata_at(X: Array, rows: Array, count: int) -> Array:
     return strata
 
 
-def score_rows(
-    model: str | Forest,
-    X: Array,
-    rows: Array,
-    wanted: Array,
-    columns: list[int],
-    threads: int,
-) -> Array:
+def score_rows(model: str | Forest, X: Array, rows: Array, wanted: Array, columns: list[int], threads: int) -> Array:
     """Scores the wanted calls that have a vector; NaN for all others. Shape of `wanted`.
 
     `wanted`: bool, of each call.

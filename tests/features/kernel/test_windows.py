@@ -18,14 +18,7 @@ from callsieve.features.offline.table import vectors
 from callsieve.features.online.history import History
 from callsieve.features.records import OUTCOMES
 from tests.support import oracle
-from tests.support.calls.strategies import (
-    DAY,
-    EXAMPLE_CALL,
-    as_keyed_call,
-    as_keyed_table,
-    busy_calls,
-    histories,
-)
+from tests.support.calls.strategies import DAY, EXAMPLE_CALL, as_keyed_call, as_keyed_table, busy_calls, histories
 from tests.support.errors import refused
 
 CLOSE = {"rel_tol": 1e-9, "abs_tol": 1e-7}

@@ -94,10 +94,7 @@ DEMO = ["demo", "--size", "tiny"]
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (
-            "model verify --bundle b --audit log --seed 1",
-            "verify: --seed, --audit: not used with this command",
-        ),
+        ("model verify --bundle b --audit log --seed 1", "verify: --seed, --audit: not used with this command"),
         ("privacy undeclare world", "Missing option '--person'"),
         ("--audit", "Option '--audit' requires an argument"),
     ],
