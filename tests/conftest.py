@@ -13,7 +13,7 @@ from hypothesis import Phase, settings
 
 from callsieve.features import Intake, Key
 from callsieve.training import Settings, of_world
-from callsieve.training.judging.judge import baseline_scores
+from callsieve.training.judging.baselines import baseline_scores
 from callsieve.training.model.train import train
 from callsieve.training.oversight.log import looks
 from callsieve.training.oversight.log.key_folder import VARIABLE, key_path

@@ -15,8 +15,8 @@ from callsieve.features.offline.odd_records import odd_table
 from callsieve.features.online.feeds import COMPLETE
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source
-from callsieve.training.evidence.funnel import Covered, TooFew, joined_funnel, too_few
-from callsieve.training.model.bands import FEWEST_CERTIFIED_ON
+from callsieve.training.evidence.funnel import Covered, TooFew, fewest_calls, joined_funnel, too_few
+from callsieve.training.model.certify import CONFIDENCE
 from callsieve.training.model.folds import CallFolds, assign_folds, training_rows_by_feed
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.settings import Settings
@@ -128,7 +128,7 @@ def preflight(sources: Sequence[Source], settings: Settings) -> Preflight:
     result["needed"] = FEWEST["train"]["nuisance"] if by_truth else NUISANCE_GROUPS
     result["too_small"] = too_small(required, result["largest_group"], result["needed"])
     result["covered"] = joined_funnel(funnels)
-    result["too_few"] = too_few(result["covered"], FEWEST_CERTIFIED_ON, records)
+    result["too_few"] = too_few(result["covered"], fewest_calls(settings.target, CONFIDENCE), records)
     return result
 
 

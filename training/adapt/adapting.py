@@ -23,7 +23,7 @@ from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source, sources_of
 from callsieve.training.evidence.callers import Callers, posterior
 from callsieve.training.evidence.funnel import Covered
-from callsieve.training.model.bands import TARGETS, ChosenBands
+from callsieve.training.model.bands import ChosenBands, targets_of
 from callsieve.training.model.calibration import Calibrations, calibrate_probable
 from callsieve.training.model.certify import FeedScores, certificate, strata
 from callsieve.training.model.fit import FitRows
@@ -124,7 +124,7 @@ def adapt_network(
     drawn = np.isin(network.callers.token.astype(str), draws["number"].to_numpy(dtype=str))
     nuisance = posterior(network.callers, network.highest, even, drawn)
     weights, checked = weights_of(network, nuisance, draws)
-    choice, why = choose_model(network, nuisance, weights, settings, Basis(even, base.bands(recorded)))
+    choice, why = choose_model(network, nuisance, weights, settings, Basis(even, base.bands(recorded), settings.target))
     trained = trained_parts(network, choice, nuisance, source, settings, base)
     figures: AdaptedFigures = {
         "base": base.bundle.model_id,
@@ -145,7 +145,7 @@ def adapt_network(
             network, network.raw if choice is None else choice.raw, trained.card.thresholds, nuisance, checked
         ),
     }
-    to_check, again = checks_to_ask(network, nuisance, even, adaptation, settings.judging_seed)
+    to_check, again = checks_to_ask(network, nuisance, even, adaptation, settings)
     return trained, Adapted(figures, network.callers, nuisance, to_check, again, network.raw, base.bands(recorded))
 
 
@@ -162,19 +162,19 @@ def learnt_by(choice: Choice | None) -> Learnt:
 
 
 def checks_to_ask(
-    network: Network, nuisance: Array, even: float, adaptation: Adaptation, seed: int
+    network: Network, nuisance: Array, even: float, adaptation: Adaptation, settings: Settings
 ) -> tuple[Drawn, Array]:
     """Returns the callers to check: a first round, then those that need a second look.
 
     A few callers that somebody checked before are no first round: without a sheet, others are drawn beside them.
     """
     callers = network.callers
-    allowed = allowed_calls(network, nuisance, TARGETS[0][1])
+    allowed = allowed_calls(network, nuisance, settings.target)
     calls = network.scored(network.raw).above(even - BELOW_EVEN, len(nuisance))
     unasked = adaptation.answers.asked.empty and answers_of(network) < FEWEST_CHECKS
     if unasked or not callers.looks.any():
         open_ = np.where(callers.trusted | (callers.looks > 0), 0, calls)
-        return draw(open_, nuisance, allowed, adaptation.checks, seed), np.zeros(0, dtype=np.int64)
+        return draw(open_, nuisance, allowed, adaptation.checks, settings.judging_seed), np.zeros(0, dtype=np.int64)
     expected = posterior(callers.unanswered(), network.highest, even)
     return Drawn(np.zeros(0, dtype=np.int64), np.zeros(0)), second_looks(callers, expected, calls, allowed)
 
@@ -214,29 +214,29 @@ def funnel(network: Network, nuisance: Array) -> dict[str, Covered]:
 
 
 def parts_for(
-    network: Network, choice: Choice | None, nuisance: Array, base: Base, recorded: str
+    network: Network, choice: Choice | None, nuisance: Array, base: Base, recorded: str, target: float
 ) -> tuple[tuple[Band, ...], Calibration]:
     """Returns bands and calibration: those of the base unless something was learnt.
 
     Where the base has no bands for such records, its bands abstain for every call.
     """
     if choice is not None:
-        return bands_for(network, choice), calibrate_probable(choice.raw, nuisance[network.caller])
+        return bands_for(network, choice, target), calibrate_probable(choice.raw, nuisance[network.caller])
     bands = base.bands(recorded)
     if not bands:
         bands = tuple(structs.replace(band, abstains=STRATA, raised={}) for band in base.bundle.thresholds)
     return bands, base.calibration(recorded)
 
 
-def bands_for(network: Network, choice: Choice) -> tuple[Band, ...]:
+def bands_for(network: Network, choice: Choice, target: float) -> tuple[Band, ...]:
     """Returns the bands at the chosen thresholds, certified on the calls of callers that evidence calls innocent."""
     innocent = (network.callers.innocent & ~network.callers.trusted)[network.caller]
     words = np.array(STRATA)[network.stratum]
     abstains = tuple(word for word in STRATA if word not in set(words.tolist()))
     bands = []
-    for (name, target), threshold in zip(TARGETS, choice.thresholds, strict=True):
-        proof = certificate("evidence", choice.raw[innocent], threshold, target)
-        by_stratum = strata("evidence", choice.raw[innocent], threshold, target, words[innocent])
+    for (name, rate), threshold in zip(targets_of(target), choice.thresholds, strict=True):
+        proof = certificate("evidence", choice.raw[innocent], threshold, rate)
+        by_stratum = strata("evidence", choice.raw[innocent], threshold, rate, words[innocent])
         bands.append(Band(name, threshold, proof, by_stratum, abstains))
     return tuple(bands)
 
@@ -246,7 +246,7 @@ def trained_parts(
 ) -> Trained:
     """Returns the parts of the adapted bundle, with the calls that judge it."""
     recorded = feed_of_table(network.dataset.calls)
-    bands, calibration = parts_for(network, choice, nuisance, base, recorded)
+    bands, calibration = parts_for(network, choice, nuisance, base, recorded, settings.target)
     trees = None if choice is None else choice.trees
     text = base.texts[base.model(recorded)]
     models: dict[str, str] = {"model": text if trees is None else stacked_model(text, trees.texts)}

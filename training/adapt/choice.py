@@ -14,9 +14,9 @@ from callsieve.features.catalogue import FEATURES
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.evidence.callers import ANSWER
-from callsieve.training.model.bands import TARGETS
+from callsieve.training.model.bands import targets_of
 from callsieve.training.model.matrix import feature_columns, select_columns
-from callsieve.training.model.settings import Settings
+from callsieve.training.model.settings import TARGET, Settings
 
 from .asking import Drawn
 from .network import Network, allowed_calls
@@ -57,20 +57,30 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """The base's part in a choice: the score at which both kinds are equally likely, and its bands on such records."""
+    """The base's part in a choice, and the share of innocent calls that may be flagged.
+
+    even: score at which both kinds are equally likely. bands: of the base on such records.
+    """
 
     even: float
     bands: Sequence[Band] = ()
+    target: float = TARGET
 
     @property
     def lowest(self) -> float:
         """The lowest threshold in question."""
         return self.even - BELOW_EVEN
 
-    def threshold(self, place: int = 0) -> float:
-        """Returns the strictest threshold of a band, infinity if the base has no such band or abstains."""
-        edges = [band.threshold_for(word) for band in self.bands[place : place + 1] for word in STRATA]
-        return max((edge for edge in edges if edge < np.inf), default=np.inf)
+    def threshold(self, target: float) -> float:
+        """Returns the strictest threshold of the lowest band whose target is at most this one; infinity without any."""
+        strict = [band for band in self.bands if band.certificate.target <= target]
+        return highest_threshold(strict[-1:])
+
+
+def highest_threshold(bands: Sequence[Band]) -> float:
+    """Returns the strictest threshold of some bands; infinity if they abstain."""
+    edges = [band.threshold_for(word) for band in bands for word in STRATA]
+    return max((edge for edge in edges if edge < np.inf), default=np.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +197,7 @@ def base_suffices(network: Network, nuisance: Array, weights: Weights, basis: Ba
 
     A band of the base is evidence, too: a threshold rises above it only if checks show that it flags too much.
     """
-    threshold, allowed = basis.threshold(), allowed_calls(network, nuisance, TARGETS[0][1])
+    threshold, allowed = highest_threshold(basis.bands[:1]), allowed_calls(network, nuisance, basis.target)
     if threshold == np.inf:
         return False
     flagged = counted_above(network.scored(network.raw), weights.least, threshold, allowed)
@@ -230,15 +240,15 @@ def with_thresholds(network: Network, raw: Array, nuisance: Array, weights: Weig
     rows = rows[np.argsort(-raw[rows], kind="stable")]
     caught = np.cumsum(probable[rows])
     thresholds: list[float] = []
-    for place, (_, target) in enumerate(TARGETS):
-        allowed = allowed_calls(network, nuisance, target)
+    for _, target in targets_of(basis.target):
+        allowed, of_base = allowed_calls(network, nuisance, target), basis.threshold(target)
         least, most = (
             max(threshold_for(scored, weight, allowed), basis.lowest) for weight in (weights.least, weights.most)
         )
-        threshold = min(max(least, basis.threshold(place)), most)
-        if threshold < basis.threshold(place) < np.inf:
+        threshold = min(max(least, of_base), most)
+        if threshold < of_base < np.inf:
             seen = np.count_nonzero(scored.above(threshold, len(nuisance))[network.callers.looks > 0])
-            threshold += (basis.threshold(place) - threshold) * CREDIBLE / (seen + CREDIBLE)
+            threshold += (of_base - threshold) * CREDIBLE / (seen + CREDIBLE)
         reached = int(np.searchsorted(-raw[rows], -threshold, side="right"))
         if reached:
             last = int(np.searchsorted(caught, (1 - GIVEN_UP) * caught[reached - 1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,13 +55,16 @@ class KeyedFolders:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordOptions:
-    """How a model is signed and recorded, for which days it is valid, and by which labels it is judged."""
+    """How a model is signed and recorded, for which error and days it is valid, and by which labels it is judged."""
 
     signing_key: Path | None = None
     tracking_uri: str | None = None
     label_policy: LabelPolicyFile = None
     gates: Path | None = None
     audit_log: Path | None = None
+    target: Annotated[
+        str, typer.Option(help="Share of innocent calls that may be flagged, such as 1/1000; the thresholds follow it.")
+    ] = "1/10000"
     valid_from: ValidFrom = ""
     valid_days: ValidDays = 90.0
     seed: int = 0
@@ -74,6 +78,7 @@ class RecordOptions:
             seed=self.seed,
             threads=self.threads,
             label_policy=read_label_policy(self.label_policy),
+            target=share_of(self.target),
             valid_from=self.valid_from,
             valid_days=whole_days(self.valid_days),
         )
@@ -198,6 +203,14 @@ def _counted(sources: Sequence[Source], settings: Settings) -> Result:
 
     counts = preflight(sources, settings)
     return Result(counts, lambda: terminal_tables.preflight(counts), failed=bool(counts["too_small"]))
+
+
+def share_of(text: str) -> float:
+    """Returns a share that is written as a fraction or a decimal number. Raises ValueError for other text."""
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"--target: expected a share such as 1/10000, got {text!r:.40}") from None
 
 
 def whole_days(days: float) -> int:

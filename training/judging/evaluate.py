@@ -30,7 +30,7 @@ from callsieve.training.data.dataset import Dataset, campaigns_of, read_dataset
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.label_policy import read_label_policy
 from callsieve.training.evidence.judging_labels import judging_labels
-from callsieve.training.model.bands import TARGETS, aligned_scores
+from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import FalseCalls, certificate, choose_threshold
 from callsieve.training.model.folds import calls_of_new_callers, nth_call
 from callsieve.training.model.split import FOLDS, caller_classes, fold_of_group, groups, judged_span
@@ -115,7 +115,7 @@ def evaluate(
             "judged_by": calls.judged.source,
             "judged_on": "every call after the first 7 days; the rule's threshold is fitted to these calls",
         },
-        **score_figures(calls, bundle_there, best_rule(calls), actions),
+        **score_figures(calls, bundle_there, best_rule(calls, bundle_there.thresholds[0].certificate.target), actions),
         **by_seen_groups(calls, bundle_there.thresholds[0], seen),
     }
 
@@ -133,7 +133,7 @@ def by_seen_groups(calls: JudgedCalls, band: Band, seen: SeenGroups) -> BySeenGr
 
 def _figures(calls: JudgedCalls, band: Band, rows: Array) -> SeenGroupFigures:
     raw = aligned_scores(calls.raw, calls.stratum, band)
-    proof = certificate("these calls", raw[rows & ~calls.judged.nuisance], band.threshold, TARGETS[0][1])
+    proof = certificate("these calls", raw[rows & ~calls.judged.nuisance], band.threshold, band.certificate.target)
     return {
         "calls": int(rows.sum()),
         "benign_calls": proof.benign_calls,
@@ -172,17 +172,16 @@ def judged_calls(dataset: Dataset, X: Array, raw: Array, seen: SeenGroups) -> Ju
     )
 
 
-def best_rule(calls: JudgedCalls) -> Band:
+def best_rule(calls: JudgedCalls, target: float) -> Band:
     """Returns the lowest threshold on calls per hour whose benign error on these calls is within the target.
 
     Without a benign call the band abstains.
     """
-    name, target = TARGETS[0]
     values = calls.rule[calls.rows & ~calls.judged.nuisance]
     if np.isnan(values).all():
-        return Band(name, 0.0, certificate("these calls", values, 0.0, target), {}, STRATA)
+        return Band("rule", 0.0, certificate("these calls", values, 0.0, target), {}, STRATA)
     threshold = choose_threshold(values, target, margin=1.0)
-    return Band(name, threshold, certificate("these calls", values, threshold, target))
+    return Band("rule", threshold, certificate("these calls", values, threshold, target))
 
 
 @dataclass(frozen=True, slots=True)

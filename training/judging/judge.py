@@ -124,7 +124,7 @@ def judge(
         "seen": {"calls": int(seen.sum()), "catch": catch_of(calls, scores, band.threshold, seen)},
         "unseen": {"calls": int(calls.rows.sum()), "catch": judged["headline"]["model"]["catch"]},
         "covered": {} if t.settings.base else covered_calls(t.folders),
-        "too_few": None if t.settings.base else missing_calls(t.folders),
+        "too_few": None if t.settings.base else missing_calls(t.folders, t.settings.target),
         "odd_records": [sign for folder in t.folders for sign in folder.odd_records],
         "gain": gain_on(calls, band, *baselines[SHIPPED]) if SHIPPED in baselines else None,
         "kinds": class_figures(t, calls.rows & (scores >= band.threshold)),
@@ -339,7 +339,10 @@ def baseline_band(t: Trained, values: Array) -> Band:
     """Returns the band of a baseline's scores, for the target of the model and on the same folds; no guard is added."""
     benign = ~t.pool.judged.nuisance & t.pool.judged.known & ~t.pool.judged.announcing
     caution = replace(caution_of(by_folder=t.fitted.by_folder), guard=0.0)
-    return bands_of(FeedScores(values, t.stratum), chosen_on(t.pool), t.pool.certify & benign, caution)[0]
+    target = t.settings.target
+    return bands_of(FeedScores(values, t.stratum), chosen_on(t.pool, target), t.pool.certify & benign, caution, target)[
+        0
+    ]
 
 
 def slice_figures(s: JudgedCalls, band: Band) -> list[Slice]:

@@ -26,17 +26,13 @@ from .certify import (
     upper_bound,
 )
 from .flagged import ChosenFlags, choose_flags
+from .settings import TARGET
 
 if TYPE_CHECKING:
     from .pool import Pool
 
 
-# The two bands and the false positive rate that each is certified for.
-TARGETS = (("certified", 1e-4), ("watch", 1e-3))
-# Without a truth, bands abstain if there are fewer innocent calls to choose on: the highest score of so few shows no
-# rate of any band.
-FEWEST_CHOSEN_ON = fewest_calls(TARGETS[-1][1], CONFIDENCE)
-FEWEST_CERTIFIED_ON = fewest_calls(TARGETS[0][1], CONFIDENCE)
+WATCH = 10  # the second band's target, as a multiple of the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +61,15 @@ OF_FOLDERS = Caution(margin=1.0, guard=0.0)
 RAISES = (0.0, 0.5, 1.0)
 
 
+def targets_of(target: float = TARGET) -> tuple[tuple[str, float], ...]:
+    """Returns the bands by name, each with the false positive rate that it is certified for.
+
+    >>> targets_of()
+    (('certified', 0.0001), ('watch', 0.001))
+    """
+    return ("certified", target), ("watch", WATCH * target)
+
+
 def caution_of(*, by_folder: bool) -> Caution:
     """Returns the caution for thresholds of a training whose members held out whole folders, or else groups."""
     return OF_FOLDERS if by_folder else OF_GROUPS
@@ -86,12 +91,14 @@ class ChosenBands:
     flags: ChosenFlags
 
 
-def choose_bands(by_feed: Mapping[str, FeedScores], pool: Pool, own: str, caution: Caution) -> ChosenBands:
+def choose_bands(
+    by_feed: Mapping[str, FeedScores], pool: Pool, own: str, caution: Caution, target: float = TARGET
+) -> ChosenBands:
     """Chooses and certifies the bands of the complete feed and of each poorer feed."""
-    choose, certify = chosen_on(pool), pool.certify & ~pool.judged.nuisance & ~pool.judged.announcing
+    choose, certify = chosen_on(pool, target), pool.certify & ~pool.judged.nuisance & ~pool.judged.announcing
     if pool.judged.source == "truth":
         require_benign("train", choose)
-    bands = {name: bands_of(scores, choose, certify, caution) for name, scores in by_feed.items()}
+    bands = {name: bands_of(scores, choose, certify, caution, target) for name, scores in by_feed.items()}
     complete = bands.pop(COMPLETE)
     figures = {name: feed_figures(by_feed[name], pool, poorer[0]) for name, poorer in bands.items()}
     certified = certified_bands({COMPLETE: complete, **bands}, own)
@@ -100,10 +107,13 @@ def choose_bands(by_feed: Mapping[str, FeedScores], pool: Pool, own: str, cautio
     return ChosenBands(complete, by_name, figures, flags)
 
 
-def chosen_on(pool: Pool) -> Array:
-    """Returns the benign calls to choose thresholds on; none if they are too few without a truth. Bool."""
+def chosen_on(pool: Pool, target: float = TARGET) -> Array:
+    """Returns the benign calls to choose thresholds on; none if they are too few without a truth. Bool.
+
+    Too few are those whose highest score shows the rate of no band.
+    """
     choose = pool.choose & ~pool.judged.nuisance & pool.judged.known & ~pool.judged.announcing
-    enough = pool.judged.source == "truth" or choose.sum() >= FEWEST_CHOSEN_ON
+    enough = pool.judged.source == "truth" or choose.sum() >= fewest_calls(WATCH * target, CONFIDENCE)
     return np.asarray(choose & enough)
 
 
@@ -113,8 +123,10 @@ def require_benign(fold: str, benign: Array) -> None:
         raise ValueError(f"fold {fold!r}: expected benign calls, got none; give more days or callers, or another seed")
 
 
-def bands_of(scores: FeedScores, choose: Array, certify: Array, caution: Caution) -> tuple[Band, ...]:
-    """Chooses and certifies the bands of TARGETS on one feed, highest first; without a call to choose on, they abstain.
+def bands_of(
+    scores: FeedScores, choose: Array, certify: Array, caution: Caution, target: float = TARGET
+) -> tuple[Band, ...]:
+    """Chooses and certifies the bands of a target on one feed, highest first; without calls to choose on, they abstain.
 
     A band that is not certified starts higher, by the first of RAISES that certifies it, if any does. The certificate
     stays valid: the higher all thresholds are, the fewer calls are flagged, so this is the last step of a
@@ -125,18 +137,18 @@ def bands_of(scores: FeedScores, choose: Array, certify: Array, caution: Caution
         choose, certify: the benign calls to choose on and to certify on; bool, shape (calls,).
     """
     bands: list[Band] = []
-    for name, target in TARGETS:
-        thresholds = stratum_thresholds(scores, choose, target, caution)
+    for name, rate in targets_of(target):
+        thresholds = stratum_thresholds(scores, choose, rate, caution)
         if not thresholds:
             top = float(np.nanmax(scores.raw, initial=0.0))
-            bands.append(Band(name, top, certificate("certify", np.empty(0), top, target), {}, STRATA))
+            bands.append(Band(name, top, certificate("certify", np.empty(0), top, rate), {}, STRATA))
             continue
         steps = []
         for more in RAISES:
             edges = {word: edge + more for word, edge in thresholds.items()}
             if bands:  # a band starts at the threshold of the band above, or below it
                 edges = {word: min(edge, bands[-1].threshold_for(word)) for word, edge in edges.items()}
-            steps.append(certified_band(name, target, edges, scores, certify))
+            steps.append(certified_band(name, rate, edges, scores, certify))
             if steps[-1].certificate.certified:
                 break
         bands.append(steps[-1] if steps[-1].certificate.certified else steps[0])

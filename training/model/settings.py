@@ -12,6 +12,8 @@ from callsieve.features.files.toml_file import read_toml
 from callsieve.training.data.label_policy import LabelPolicy, read_label_policy
 
 LEARN_FROM = ("labels", "truth")
+TARGET = 1e-4  # by default, the share of innocent calls that a certified threshold may flag
+LEAST_TARGET, MOST_TARGET = 1e-6, 1e-2
 Parameter = bool | int | float | str
 """Value of a parameter of LightGBM."""
 WHOLE = ("num_leaves", "min_data_in_leaf", "bagging_freq", "max_bin", "rounds", "patience")
@@ -80,6 +82,7 @@ class Settings:
         parameters: of LightGBM, as a file of `callsieve train --parameters` has them.
         judge_seed: decides which groups of callers judge, and which of their calls; by default the seed. Trainings with
             one judge_seed and several seeds are judged on the same calls.
+        target: the share of innocent calls that a certified threshold may flag, 1e-6 to 0.01.
         base: id of the model that an adaptation starts from; "" for a training of its own.
 
     >>> Settings(seed=1).label_delay_days
@@ -99,6 +102,7 @@ class Settings:
     label_policy: LabelPolicy = field(default_factory=read_label_policy)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     judge_seed: int | None = None
+    target: float = TARGET
     base: str = ""
 
     def __post_init__(self) -> None:
@@ -111,6 +115,8 @@ class Settings:
                 raise ValueError(f"{name} must be 0 or more, got {value}")
         if self.judge_seed is not None and (type(self.judge_seed) is not int or self.judge_seed < 0):
             raise ValueError(f"judge_seed must be a whole number, 0 or more, got {self.judge_seed!r}")
+        if not LEAST_TARGET <= self.target <= MOST_TARGET:
+            raise ValueError(f"target must be from 1/1000000 to 1/100, got {self.target!r}")
         if self.valid_from:
             parse_day(self.valid_from, "valid_from")
         if self.learn_from not in LEARN_FROM:

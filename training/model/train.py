@@ -22,10 +22,11 @@ from callsieve.features.online.feeds import COMPLETE, with_lacks
 from callsieve.serving.bundle.metadata import SECOND, BundleMetadata, GoldenVectors, Level
 from callsieve.training.data.dataset import Dataset
 from callsieve.training.data.sources import Source, sources_of
-from callsieve.training.evidence.funnel import Covered, TooFew, joined_funnel, too_few
+from callsieve.training.evidence.funnel import Covered, TooFew, fewest_calls, joined_funnel, too_few
 
-from .bands import FEWEST_CERTIFIED_ON, ChosenBands, FeedFigures, caution_of, choose_bands
+from .bands import ChosenBands, FeedFigures, caution_of, choose_bands
 from .calibration import Calibrations, calibrate_models
+from .certify import CONFIDENCE
 from .fit import FitRows, cv_folds, lightgbm_parameters, without_stopping
 from .flagged import FlagFigures
 from .matrix import Matrix, feature_columns, fingerprint
@@ -105,7 +106,9 @@ def train(data: Dataset | Sequence[Source], settings: Settings, progress: Progre
     report("score", 0.7)
     scores = score_pool(fitted, matrix, gathered, settings)
     report("certify", 0.9)
-    chosen = choose_bands(scores.by_feed, gathered.pool, gathered.feed, caution_of(by_folder=fitted.by_folder))
+    chosen = choose_bands(
+        scores.by_feed, gathered.pool, gathered.feed, caution_of(by_folder=fitted.by_folder), settings.target
+    )
     calibrations = calibrate_models(scores.by_feed, gathered.pool, second=SECOND in fitted.models)
     figures = fit_figures(fitted, matrix, gathered.folders, chosen, calibrations)
     sample = sample_of(np.flatnonzero(matrix.complete), settings.seed)
@@ -205,7 +208,10 @@ def make_metadata(
 ) -> BundleMetadata:
     """Builds the metadata of a bundle. None of it depends on the machine or the time of day."""
     end = max(folder.plan.certify[1] for folder in folders)
-    last, missing = datetime.fromtimestamp(end / 1000, tz=UTC).replace(microsecond=0), missing_calls(folders)
+    last, missing = (
+        datetime.fromtimestamp(end / 1000, tz=UTC).replace(microsecond=0),
+        missing_calls(folders, settings.target),
+    )
     first = datetime.fromisoformat(settings.valid_from).replace(tzinfo=UTC) if settings.valid_from else last
     return BundleMetadata(
         features=settings.features,
@@ -253,10 +259,10 @@ def covered_calls(folders: Sequence[FolderFacts]) -> dict[str, Covered]:
     return joined_funnel([folder.covered for folder in folders])
 
 
-def missing_calls(folders: Sequence[FolderFacts]) -> TooFew | None:
+def missing_calls(folders: Sequence[FolderFacts], target: float) -> TooFew | None:
     """Returns what is missing for a certificate; None if there are enough innocent calls, or the truth is known."""
     days = sum(days_of_records(folder.role, folder.plan) for folder in folders)
-    return too_few(covered_calls(folders), FEWEST_CERTIFIED_ON, days)
+    return too_few(covered_calls(folders), fewest_calls(target, CONFIDENCE), days)
 
 
 class FolderEntry(TypedDict):

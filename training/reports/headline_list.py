@@ -52,10 +52,12 @@ def flagged(figures: Mapping[str, object]) -> str:
 
 
 def certified(head: Headline) -> str:
-    """Returns whether the threshold is certified, and whether it flags anything at all."""
+    """Returns whether the threshold is certified, at which target, and whether it flags anything at all."""
+    target = one_in(head["target"])
     if not head["certified"]:
-        return gettext("no")
-    return gettext("yes, but it flags nothing") if head["catch"]["call"]["rate"] == 0 else gettext("yes")
+        return gettext("no, at %(target)s", target=target)
+    nothing = head["catch"]["call"]["rate"] == 0
+    return gettext("yes, but it flags nothing") if nothing else gettext("yes, at %(target)s", target=target)
 
 
 def in_hindsight(head: Headline) -> str:
@@ -97,7 +99,7 @@ PASSED = Figure(
 OF_ORGANISATIONS = Figure(
     "innocent calls passed, by organisation (95 %)", lambda head: pass_share(head["bound_by_organisation"])
 )
-CERTIFIED = Figure("certified at 1 in 10,000", certified)
+CERTIFIED = Figure("certified", certified)
 CAUGHT = _caught("nuisance calls caught", "call")
 BY_CALLER, BY_CALLEE = _caught("caught, by caller", "caller"), _caught("caught, by person called", "callee")
 HINDSIGHT = Figure("caught, in hindsight", in_hindsight)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from callsieve.training.evidence.funnel import fewest_calls
 from callsieve.training.judging.judge import SHIPPED, is_candidate
 from callsieve.training.judging.metrics import Slice
 from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.language import gettext, words
-from callsieve.training.model.bands import FEWEST_CERTIFIED_ON
+from callsieve.training.model.certify import CONFIDENCE
 
 from .headline_list import CAUGHT, FLAGGED
 from .wording import count, is_counted, is_number, share
@@ -60,7 +61,7 @@ def next_steps(figures: RunFigures) -> list[str]:
                 "Not certified: no innocent call is flagged, but %(calls)s are too few to show it; the certificate "
                 "needs %(enough)s. More days or more folders give them.",
                 calls=count(head["benign_calls"]),
-                enough=count(FEWEST_CERTIFIED_ON),
+                enough=count(fewest_calls(head["target"], CONFIDENCE)),
             )
         steps.append(step)
     numbers = figures["outcomes"]["nuisance_numbers"] if is_counted(figures) else None

@@ -15,6 +15,7 @@ from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.metrics import Slice
 from callsieve.training.judging.run_figures import RunFigures, TopFeature
 from callsieve.training.language import current_language, day, gettext, words
+from callsieve.training.model.settings import TARGET
 
 from .drawing import (
     BLUE,
@@ -36,7 +37,7 @@ from .drawing import (
     svg,
 )
 from .headline_list import CAUGHT
-from .wording import is_counted, meaning
+from .wording import is_counted, meaning, one_in
 
 STYLES = {"model": (BLUE, "-", "o", "callsieve"), "rule": (GREY, "--", "s", "rule on calls per hour")}
 MEAN_LIFE = 328
@@ -59,7 +60,8 @@ def error_curve(figures: RunFigures, narrow: bool) -> Figure:
     heads = figures.get("headline")
     calls = heads["model"]["benign_calls"] if heads else 0
     left = 10.0 ** min(math.floor(-math.log10(calls or 10**6)), -5)
-    note(ax, 1e-4, gettext("1 in %(calls)s", calls="10,000"), "left")
+    target = heads["model"]["target"] if heads else TARGET
+    note(ax, target, one_in(target), "left")
     for scorer, points in figures["curve"].items():
         colour, dash, marker, label = STYLES[scorer]
         ax.plot([max(x, left) for x, _ in points], [y for _, y in points], dash, color=colour, label=words(label))
@@ -133,7 +135,7 @@ def benign_slices(figures: RunFigures, narrow: bool) -> Figure:
         if error:
             ax.plot(error, y, "|", color=colour, ms=9, mew=2)
         ax.plot(bound, y, "o" if row["certified"] else "D", color=colour, ms=7, clip_on=False)
-    target = next((band["target"] for band in figures.get("bands") or ()), 1e-4)
+    target = next((band["target"] for band in figures.get("bands") or ()), TARGET)
     ax.axvline(target, color=INK, lw=1, ls=":")
     ax.plot([], [], "o", color=BLUE, ms=7, label=gettext("bound, certified"))
     ax.plot([], [], "D", color=VERMILLION, ms=7, label=gettext("bound, not certified"))

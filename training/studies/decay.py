@@ -41,7 +41,7 @@ from callsieve.training.judging.judge import summarise
 from callsieve.training.judging.leak_probes import check_for_leaks
 from callsieve.training.judging.metrics import catch, threshold_at_rate
 from callsieve.training.judging.run_figures import RowCounts
-from callsieve.training.model.bands import TARGETS, aligned_scores
+from callsieve.training.model.bands import aligned_scores
 from callsieve.training.model.certify import FalseCalls, upper_bound
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import score_rows
@@ -234,7 +234,11 @@ def figures(period: Period, model: Model, settings: Settings) -> PeriodFigures:
         "all": caught(aligned[nuisance], model.band.threshold, caller[nuisance], callee[nuisance], settings.seed),
         "unseen": caught(aligned[unseen], model.band.threshold, caller[unseen], callee[unseen], settings.seed),
         "at_target": caught(
-            raw[unseen], threshold_at_rate(raw[benign], TARGETS[0][1]), caller[unseen], callee[unseen], settings.seed
+            raw[unseen],
+            threshold_at_rate(raw[benign], model.band.certificate.target),
+            caller[unseen],
+            callee[unseen],
+            settings.seed,
         ),
     }
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from callsieve.features.arrays import Array
 from callsieve.training.judging.metrics import threshold_at_rate
-from callsieve.training.model.bands import TARGETS
 from callsieve.training.model.certify import difference_interval
-from callsieve.training.model.settings import Settings
+from callsieve.training.model.settings import TARGET, Settings
 from callsieve.training.tracking.record import DATASETS, JUDGED, SETTINGS, Judged, read_judged, read_record, settings_of
 
 MOST_CALLERS = 20
@@ -69,8 +68,9 @@ class RunComparison(TypedDict):
     """Two runs on the same calls: `callsieve study compare --json`.
 
     `catch` is at each run's own threshold, `catch_at_target` at thresholds that flag the target share of these innocent
-    calls. `false_calls` are the flagged innocent calls. `better` is "first", "second", "neither", or "unknown" with too
-    few nuisance callers, by `catch_at_target`. `enough_callers` would show a difference of 10 points.
+    calls; of two targets, the stricter one. `false_calls` are the flagged innocent calls. `better` is "first",
+    "second", "neither", or "unknown" with too few nuisance callers, by `catch_at_target`. `enough_callers` would show a
+    difference of 10 points.
     """
 
     first: Side
@@ -110,7 +110,8 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     settings = [settings_of(read_record(folder, SETTINGS), 0) for folder in (first, second)]
     require_same_calls(first, second)
     judged = [read_judged(folder / "record" / JUDGED) for folder in (first, second)]
-    pair = pair_of(*judged)
+    target = min(run.target for run in settings)
+    pair = pair_of(judged[0], judged[1], target)
     if not pair.nuisance.any():
         raise ValueError(
             f"compare: the runs share {len(pair.nuisance):,} test calls, of {len(judged[0].row):,} and "
@@ -127,7 +128,7 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
         "nuisance_calls": int(pair.nuisance.sum()),
         "nuisance_callers": callers,
         "enough_callers": enough_callers(at_target, callers),
-        "target": TARGETS[0][1],
+        "target": target,
         "catch": shares(pair.flagged, pair.nuisance, pair.caller, seed),
         "catch_at_target": at_target,
         "false_calls": shares(pair.flagged, benign, pair.caller, seed),
@@ -174,14 +175,14 @@ def require_same_calls(first: Path, second: Path) -> None:
         raise ValueError(f"compare: the runs read other data, {', '.join(different)}; train both on the same folders")
 
 
-def pair_of(first: Judged, second: Judged) -> Pair:
+def pair_of(first: Judged, second: Judged, target: float = TARGET) -> Pair:
     """Returns the calls that judged both runs."""
     keys = [run.folder.astype(np.int64) << 40 | run.row for run in (first, second)]
     _, *places = np.intersect1d(keys[0], keys[1], assume_unique=True, return_indices=True)
     nuisance = first.nuisance[places[0]]
     raw = [run.raw[rows] for run, rows in zip((first, second), places, strict=True)]
     own = tuple(run.flagged[rows] for run, rows in zip((first, second), places, strict=True))
-    at_target = tuple(scores >= threshold_at_rate(scores[~nuisance], TARGETS[0][1]) for scores in raw)
+    at_target = tuple(scores >= threshold_at_rate(scores[~nuisance], target) for scores in raw)
     return Pair(
         caller=first.caller[places[0]],
         slice=first.slice[places[0]],

@@ -46,10 +46,9 @@ from callsieve.training.data.dataset import Dataset, read_dataset
 from callsieve.training.data.feeds import vectors_on
 from callsieve.training.data.ingest import OwnFile, key_own_files
 from callsieve.training.evidence.callers import ANSWER, Callers, posterior
-from callsieve.training.model.bands import TARGETS
 from callsieve.training.model.matrix import feature_columns
 from callsieve.training.model.scores import score_rows
-from callsieve.training.model.settings import Settings
+from callsieve.training.model.settings import TARGET, Settings
 from callsieve.training.model.trees import read_forest
 from tests.bench.harness import parser_of, show
 from tests.support.paths import ROOT
@@ -65,7 +64,7 @@ LABELS = {
     "no-callbacks": "where hardly anybody calls back",
 }
 SECOND = 8  # one check in so many is a second look
-NO_CERTIFICATE = Certificate("evidence", 0, 0, 1.0, 0.95, TARGETS[0][1], False)
+NO_CERTIFICATE = Certificate("evidence", 0, 0, 1.0, 0.95, TARGET, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Later:
     def figures(self, raw: Array, threshold: float) -> dict[str, float]:
         """Returns innocent calls flagged in 10,000, the share of nuisance caught, and that of the best threshold."""
         flagged, bad = raw >= threshold, self.nuisance
-        edge = np.sort(raw[~bad])[::-1][int(TARGETS[0][1] * (~bad).sum())]
+        edge = np.sort(raw[~bad])[::-1][int(TARGET * (~bad).sum())]
         return {
             "flagged_in_10000": float(flagged[~bad].mean() * 1e4),
             "caught": float(flagged[bad].mean()),
@@ -235,7 +234,7 @@ def one_draw(
     rng = np.random.default_rng(seed)
     probable = posterior(network.callers, network.highest, even)
     calls = network.scored(network.raw).above(even - BELOW_EVEN, len(probable))
-    allowed = allowed_calls(network, probable, TARGETS[0][1])
+    allowed = allowed_calls(network, probable, TARGET)
     again = checks // SECOND
     drawn = draw(calls, probable, allowed, checks - again, seed)
     draws = pd.DataFrame({"number": network.callers.token[drawn.caller], "probability": drawn.probability})

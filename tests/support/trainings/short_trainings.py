@@ -3,7 +3,7 @@
 import numpy as np
 
 from callsieve.training import preflight
-from callsieve.training.judging import judge as baselines
+from callsieve.training.judging import baselines
 from callsieve.training.reports import pictures
 
 

@@ -78,10 +78,12 @@ def truth(network_world):
 def run(base, calls):
     """Adapts the base with answers, which are series by token, of callers that were drawn."""
 
-    def adapted(*answers, drawn=None, threads=2, dataset=calls):
+    def adapted(*answers, drawn=None, threads=2, dataset=calls, target=1e-4):
         findings = pd.concat([dataset.findings, *(findings_of(dataset, answer) for answer in answers)])
         sheets = NO_ANSWERS if drawn is None else replace(NO_ANSWERS, asked=drawn)
-        return adapt(replace(dataset, findings=findings), Settings(threads=threads), Adaptation(base, sheets))
+        return adapt(
+            replace(dataset, findings=findings), Settings(threads=threads, target=target), Adaptation(base, sheets)
+        )
 
     return adapted
 
@@ -178,6 +180,14 @@ def test_a_check_of_a_caller_counts_as_many_callers_as_it_stands_for(second, tru
     checked = callers.checked != 0
     assert (truth[callers.token[checked]].to_numpy() == (nuisance[checked] >= 0.5)).mean() > 0.9
     assert after["bound"] >= after["flagged"] >= flagged[checked & (nuisance < 0.5)].sum() / (1 - nuisance)[place].sum()
+
+
+def test_a_looser_target_lowers_the_thresholds_and_is_in_every_certificate(run, truth, drawn, second):
+    looser, _ = run(truth[drawn["number"]], drawn=drawn, target=1e-3)
+    proofs = [[proof for band in trained.card.thresholds for proof in (band.certificate, *band.strata.values())]
+              for trained, _ in (second, (looser, None))]  # fmt: skip
+    assert [{proof.target for proof in of_run} for of_run in proofs] == [{1e-4, 1e-3}, {1e-3, 1e-2}]
+    assert looser.card.thresholds[0].threshold < second[0].card.thresholds[0].threshold
 
 
 def test_many_answers_bring_own_trees(everyone, base, truth, tmp_path):

@@ -136,7 +136,7 @@ def test_evaluate_writes_all_figures(command_json, command_text, world_folder, t
     assert any((tmp_path / "report" / "plots").iterdir())
     assert "numbers that first called after the training, of groups seen in training" in out
     assert "caller's group seen in training" in out
-    assert "certified at 1 in 10,000" in out
+    assert "no, at 1 in 10,000" in out
     assert "evasions: calls before detection" in out
     assert "by the number of earlier calls" in out
 

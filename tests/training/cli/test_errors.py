@@ -44,6 +44,9 @@ FAULTS = [
     ("train --data {world} --out {out} --valid-days 1.5", f"{DAYS}1.5\n"),
     ("train --data {world} --out {out} --valid-days 36501", f"{DAYS}36501\n"),
     ("train --data {world} --out {out} --valid-days nan", f"{DAYS}nan\n"),
+    ("train --data {world} --out {out} --target none", "--target: expected a share such as 1/10000, got 'none'"),
+    ("adapt --data {world} --out {out} --target 1/0", "--target: expected a share such as 1/10000, got '1/0'"),
+    ("adapt --data {world} --out {out} --target 1/2", "target must be from 1/1000000 to 1/100, got 0.5"),
     ("adapt --data {world} --out {out} --answers {none}", "{none}"),
     (
         "adapt --data {world} --out {out} --answers {sheets}/column.csv",

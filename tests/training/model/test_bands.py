@@ -13,10 +13,8 @@ from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA
 from callsieve.training.evidence.judging_labels import JudgingLabels
 from callsieve.training.model.bands import (
-    FEWEST_CHOSEN_ON,
     OF_FOLDERS,
     OF_GROUPS,
-    TARGETS,
     FeedScores,
     aligned_scores,
     bands_of,
@@ -100,7 +98,10 @@ def test_thresholds_fall_by_band_and_certificates_count_flagged_calls():
     raw[kind == IOT] = np.nan
     half = np.arange(len(kind)) % 2 == 0
     high, low = bands_of(FeedScores(raw, kind), half, ~half, CAUTION)
-    assert [(band.name, band.certificate.target) for band in (high, low)] == list(TARGETS)
+    assert [(band.name, band.certificate.target) for band in (high, low)] == [("certified", 1e-4), ("watch", 1e-3)]
+    looser = bands_of(FeedScores(raw, kind), half, ~half, CAUTION, 1e-3)
+    assert [band.certificate.target for band in looser] == [1e-3, 1e-2]
+    assert looser[0].threshold < high.threshold
     assert all(high.threshold_for(word) >= low.threshold_for(word) for word in STRATA)
     assert high.threshold_for("fixed") == high.threshold_for("mobile") == high.threshold_for("resale")
     assert set(high.abstains) == set(STRATA) - {"mobile", "resale", "fixed"}
@@ -117,7 +118,7 @@ def test_a_band_rises_to_the_first_step_that_certifies_it_and_stays_where_none_d
     calls = 100_000
     plain, kind = scores(mobile=calls)
     every = np.ones(calls, dtype=bool)
-    edge = stratum_thresholds(FeedScores(plain, kind), every, TARGETS[0][1], OF_FOLDERS)["mobile"]
+    edge = stratum_thresholds(FeedScores(plain, kind), every, 1e-4, OF_FOLDERS)["mobile"]
     false = 30 if above > 0.2 else 0
     raw, kind = np.r_[plain, np.full(false, edge + above), plain[: calls - false] - 3.0], np.repeat(kind, 2)
     choose = np.arange(len(raw)) < calls
@@ -147,26 +148,27 @@ def test_one_threshold_on_aligned_scores_equals_the_thresholds_of_strata(raw, th
 
 
 @pytest.mark.source("P14", by="training/model/bands.py")
-def test_without_a_truth_bands_abstain_if_innocent_calls_are_too_few_to_choose_on():
+@pytest.mark.parametrize(("target", "fewest"), [(1e-4, 2995), (1e-3, 299)])
+def test_without_a_truth_bands_abstain_if_innocent_calls_are_too_few_to_choose_on(target, fewest):
     for source, calls, abstains in (
-        ("labels", FEWEST_CHOSEN_ON - 1, True),
-        ("labels", FEWEST_CHOSEN_ON, False),
-        ("truth", FEWEST_CHOSEN_ON - 1, False),
+        ("labels", fewest - 1, True),
+        ("labels", fewest, False),
+        ("truth", fewest - 1, False),
     ):
         raw, kind = scores(mobile=calls + 50)
         nuisance = np.arange(len(raw)) < 50
         every = np.ones(len(raw), dtype=bool)
         labels = JudgingLabels(every, nuisance, kind, source, kind, kind)
         pool = SimpleNamespace(choose=every, certify=every, judged=labels, **parties(kind))
-        bands = choose_bands({COMPLETE: FeedScores(raw, kind)}, pool, COMPLETE, CAUTION).bands
-        assert [set(band.abstains) == set(STRATA) for band in bands] == [abstains] * len(TARGETS)
+        bands = choose_bands({COMPLETE: FeedScores(raw, kind)}, pool, COMPLETE, CAUTION, target).bands
+        assert [set(band.abstains) == set(STRATA) for band in bands] == [abstains] * 2
         for band in bands:
             reached = aligned_scores(raw, kind, band) >= band.threshold
             assert band.certificate.certified <= (not abstains) and reached.sum() <= (0 if abstains else 50)
 
 
 def test_a_call_without_evidence_does_not_move_a_threshold():
-    raw, kind = scores(mobile=2 * FEWEST_CHOSEN_ON)
+    raw, kind = scores(mobile=6000)
     raw[:200] += 30.0  # unreported nuisance
     every = np.ones(len(raw), dtype=bool)
     nothing = np.zeros(len(raw), dtype=bool)

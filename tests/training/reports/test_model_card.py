@@ -21,7 +21,7 @@ def test_the_card_has_the_measured_figures(training_run):
     for words in (
         figures["model"]["id"],
         f"{head['false_calls']:,} of {head['benign_calls']:,}",
-        "no: the model may label calls, but must not block them",
+        "no, at 1 in 10,000: the model may label calls, but must not block them",
         figures["gates"]["sha256"],
         "**Uses of the test fold**: 1",
         "**Learnt from**: labels as known at the label cutoff",
