@@ -24,26 +24,25 @@ from callsieve.serving.scorer.scorer import Scorer
 from callsieve.serving.scorer.status import MESSAGES, STATUSES
 
 from .metrics import STATE, gauges
+from .schema import doc
 
 _Action = Literal[ACTIONS]  # type: ignore[valid-type]
 _Status = Literal[STATUSES]  # type: ignore[valid-type]
 _PlanClass = Literal[("", *PLAN_CLASSES)]  # type: ignore[valid-type]
-_English = Annotated[str, Meta(description="The sentence in English.")]
-_Chinese = Annotated[str, Meta(description="The sentence in Chinese.")]
+_English = Annotated[str, doc("The sentence in English.")]
+_Chinese = Annotated[str, doc("The sentence in Chinese.")]
 _Counts = dict[str, int]
 _TOP = 8  # reasons that the page shows
-_ServiceStatus = Annotated[
-    _Status, Meta(description='"scored", or "starting", "no_model", "stale", "filling" or "other_feed".')
-]
-_Why = Annotated[str, Meta(description='What is wrong, in words; "" if nothing is.')]
+_ServiceStatus = Annotated[_Status, doc('"scored", or "starting", "no_model", "stale", "filling" or "other_feed".')]
+_Why = Annotated[str, doc('What is wrong, in words; "" if nothing is.')]
 
 
 class ReasonOut(msgspec.Struct):
     """A feature's contribution to the raw score, with its value and a sentence."""
 
-    feature: Annotated[str, Meta(description="Name of the feature.")]
-    value: Annotated[float | None, Meta(description="Value of the feature for this call; null if unknown.")]
-    contribution: Annotated[float, Meta(description="Part of the raw score, in log-odds.")]
+    feature: Annotated[str, doc("Name of the feature.")]
+    value: Annotated[float | None, doc("Value of the feature for this call; null if unknown.")]
+    contribution: Annotated[float, doc("Part of the raw score, in log-odds.")]
     en: _English
     zh: _Chinese
 
@@ -51,72 +50,63 @@ class ReasonOut(msgspec.Struct):
 class FactOut(msgspec.Struct):
     """A rule that the call meets."""
 
-    rule: Annotated[str, Meta(description="Name of the rule.")]
+    rule: Annotated[str, doc("Name of the rule.")]
     en: _English
     zh: _Chinese
-    value: Annotated[float | None, Meta(description="Measured value; null if the rule measures nothing.")]
-    limit: Annotated[float | None, Meta(description="Limit that the value was compared with; null without a value.")]
-    register: Annotated[str, Meta(description='Register behind the fact; "" if there is none.')]
-    entry: Annotated[str, Meta(description='Name of the row in the register; "" without a register.')]
-    valid_from: Annotated[str, Meta(description='Start of the row\'s validity, UTC; "" without a register.')]
-    known_at: Annotated[str, Meta(description='Time since when the row is known, UTC; "" without a register.')]
+    value: Annotated[float | None, doc("Measured value; null if the rule measures nothing.")]
+    limit: Annotated[float | None, doc("Limit that the value was compared with; null without a value.")]
+    register: Annotated[str, doc('Register behind the fact; "" if there is none.')]
+    entry: Annotated[str, doc('Name of the row in the register; "" without a register.')]
+    valid_from: Annotated[str, doc('Start of the row\'s validity, UTC; "" without a register.')]
+    known_at: Annotated[str, doc('Time since when the row is known, UTC; "" without a register.')]
 
 
 class VerdictOut(msgspec.Struct):
     """A verdict on one call."""
 
-    action: Annotated[
-        _Action, Meta(description="What to do with the call. Without a score only `rules` can lead to an action.")
-    ]
+    action: Annotated[_Action, doc("What to do with the call. Without a score only `rules` can lead to an action.")]
     score: Annotated[
         float | None,
-        Meta(
-            description="Calibrated probability of a nuisance call, 0 to 1; null without a score, and with the status"
-            ' "filling".'
-        ),
+        doc('Calibrated probability of a nuisance call, 0 to 1; null without a score, and with the status "filling".'),
     ]
-    band: Annotated[str, Meta(description='Highest band of scores that the call reaches; "" for none.')]
-    content: Annotated[str | None, Meta(description="Likely kind of nuisance; null if the call passes or it is open.")]
-    mode: Annotated[str | None, Meta(description="Who or what is calling; null if the call passes or it is open.")]
-    reasons: Annotated[list[ReasonOut], Meta(description="Strongest contributions to the raw score, strongest first.")]
+    band: Annotated[str, doc('Highest band of scores that the call reaches; "" for none.')]
+    content: Annotated[str | None, doc("Likely kind of nuisance; null if the call passes or it is open.")]
+    mode: Annotated[str | None, doc("Who or what is calling; null if the call passes or it is open.")]
+    reasons: Annotated[list[ReasonOut], doc("Strongest contributions to the raw score, strongest first.")]
     status: Annotated[
         _Status,
-        Meta(
-            description='"scored", or one word for what is wrong. In all cases but "scored" and "stale" only `rules`'
+        doc(
+            '"scored", or one word for what is wrong. In all cases but "scored" and "stale" only `rules`'
             " can lead to an action."
         ),
     ]
-    case: Annotated[
-        str, Meta(description='Identifies the verdict for `/v1/explain` and for an appeal: 16 hex digits, or "".')
-    ]
-    model: Annotated[str, Meta(description='Identifies the bundle; "" if none is in service.')]
-    valid_until: Annotated[str, Meta(description='End of the validity of the bundle, UTC; "" without a bundle.')]
-    raw: Annotated[float | None, Meta(description="Score of the model in log-odds; null without a score.")]
-    threshold: Annotated[float | None, Meta(description="Raw score at which the band begins; null without a band.")]
-    rules: Annotated[list[FactOut], Meta(description="Rules that the call meets.")]
-    feed: Annotated[str, Meta(description="Kind of the records by what they lack, whose thresholds apply.")]
+    case: Annotated[str, doc('Identifies the verdict for `/v1/explain` and for an appeal: 16 hex digits, or "".')]
+    model: Annotated[str, doc('Identifies the bundle; "" if none is in service.')]
+    valid_until: Annotated[str, doc('End of the validity of the bundle, UTC; "" without a bundle.')]
+    raw: Annotated[float | None, doc("Score of the model in log-odds; null without a score.")]
+    threshold: Annotated[float | None, doc("Raw score at which the band begins; null without a band.")]
+    rules: Annotated[list[FactOut], doc("Rules that the call meets.")]
+    feed: Annotated[str, doc("Kind of the records by what they lack, whose thresholds apply.")]
     confidence: Annotated[
         float | None,
-        Meta(
-            description="Probability of a nuisance call by the evidence that leads to the action: `score` if the model"
+        doc(
+            "Probability of a nuisance call by the evidence that leads to the action: `score` if the model"
             ' does, the figure of the policy file if a rule does. null for "pass", and for rules without a figure.'
         ),
     ]
-    message: Annotated[str, Meta(description="The status in words; it names all conditions that hold.")]
+    message: Annotated[str, doc("The status in words; it names all conditions that hold.")]
     plan_class: Annotated[
-        _PlanClass,
-        Meta(description='Class in the plan of thirteen ministries; "" for "pass", and if nothing names a class.'),
+        _PlanClass, doc('Class in the plan of thirteen ministries; "" for "pass", and if nothing names a class.')
     ]
     shift: Annotated[
-        float,
-        Meta(description="Difference of the network's score level from the highest of those learnt from, in log-odds."),
+        float, doc("Difference of the network's score level from the highest of those learnt from, in log-odds.")
     ]
 
 
 class Fault(msgspec.Struct):
     """A refused request."""
 
-    error: Annotated[str, Meta(description="The reason in one line, without content of the request.")]
+    error: Annotated[str, doc("The reason in one line, without content of the request.")]
 
 
 class Nothing(msgspec.Struct):
@@ -126,14 +116,14 @@ class Nothing(msgspec.Struct):
 class Health(msgspec.Struct):
     """Whether the service works."""
 
-    ok: Annotated[bool, Meta(description="Whether it works.")]
-    why: Annotated[str, Meta(description='Why it does not work; "" if it works.')]
+    ok: Annotated[bool, doc("Whether it works.")]
+    why: Annotated[str, doc('Why it does not work; "" if it works.')]
 
 
 class Readiness(msgspec.Struct):
     """Whether calls should come here now."""
 
-    ok: Annotated[bool, Meta(description="Whether they should.")]
+    ok: Annotated[bool, doc("Whether they should.")]
     status: _ServiceStatus
     why: _Why
 
@@ -141,72 +131,70 @@ class Readiness(msgspec.Struct):
 class Reloaded(msgspec.Struct):
     """The model in service after a reload."""
 
-    model: Annotated[str, Meta(description="Identifies the bundle.")]
-    epoch: Annotated[int, Meta(description="Epoch of the bundle; earlier ones are refused from now on.")]
+    model: Annotated[str, doc("Identifies the bundle.")]
+    epoch: Annotated[int, doc("Epoch of the bundle; earlier ones are refused from now on.")]
 
 
 class ModelOut(msgspec.Struct):
     """The model in service."""
 
-    id: Annotated[str, Meta(description="Identifies the bundle.")]
-    signed_by: Annotated[str, Meta(description="Id of the key that signed the bundle.")]
-    epoch: Annotated[int, Meta(description="Epoch of the bundle.")]
-    valid_from: Annotated[str, Meta(description="Start of its validity, UTC.")]
-    valid_until: Annotated[str, Meta(description="End of its validity, UTC.")]
-    days_left: Annotated[float, Meta(description="Days until that end; negative afterwards.")]
-    policy: Annotated[str, Meta(description="Version of the policy file.")]
-    simulated: Annotated[bool, Meta(description="Whether it learnt from the truth of simulated calls.")]
+    id: Annotated[str, doc("Identifies the bundle.")]
+    signed_by: Annotated[str, doc("Id of the key that signed the bundle.")]
+    epoch: Annotated[int, doc("Epoch of the bundle.")]
+    valid_from: Annotated[str, doc("Start of its validity, UTC.")]
+    valid_until: Annotated[str, doc("End of its validity, UTC.")]
+    days_left: Annotated[float, doc("Days until that end; negative afterwards.")]
+    policy: Annotated[str, doc("Version of the policy file.")]
+    simulated: Annotated[bool, doc("Whether it learnt from the truth of simulated calls.")]
 
 
 class CertificateOut(msgspec.Struct):
     """The certificate of one band on one feed."""
 
-    feed: Annotated[str, Meta(description="Feed on which it holds.")]
-    band: Annotated[str, Meta(description="Name of the band.")]
-    action: Annotated[str, Meta(description="Action of the policy for the band.")]
-    certified: Annotated[bool, Meta(description="Whether the bound is within the target.")]
-    benign_calls: Annotated[int, Meta(description="Innocent calls of the certificate.")]
-    false_calls: Annotated[int, Meta(description="Innocent calls among them that reach the band.")]
-    bound: Annotated[float, Meta(description="Upper bound of the share of innocent calls that reach the band.")]
-    target: Annotated[float, Meta(description="Largest bound that is certified.")]
-    fold: Annotated[str, Meta(description="Part of the data that the certificate was made on.")]
+    feed: Annotated[str, doc("Feed on which it holds.")]
+    band: Annotated[str, doc("Name of the band.")]
+    action: Annotated[str, doc("Action of the policy for the band.")]
+    certified: Annotated[bool, doc("Whether the bound is within the target.")]
+    benign_calls: Annotated[int, doc("Innocent calls of the certificate.")]
+    false_calls: Annotated[int, doc("Innocent calls among them that reach the band.")]
+    bound: Annotated[float, doc("Upper bound of the share of innocent calls that reach the band.")]
+    target: Annotated[float, doc("Largest bound that is certified.")]
+    fold: Annotated[str, doc("Part of the data that the certificate was made on.")]
 
 
 class FeedOut(msgspec.Struct):
     """The feed of the call records: what they lack decides which thresholds apply."""
 
-    name: Annotated[str, Meta(description="Feed whose thresholds apply.")]
-    pinned: Annotated[bool, Meta(description="Whether the policy sets it; otherwise it is recognised.")]
-    recognised: Annotated[str, Meta(description="Feed that the calls of the last seven days show.")]
-    changes: Annotated[int, Meta(description="Changes of the recognised feed since the start.")]
-    shares: Annotated[
-        dict[str, float] | None, Meta(description="Shares that it follows from; null before they were measured.")
-    ]
+    name: Annotated[str, doc("Feed whose thresholds apply.")]
+    pinned: Annotated[bool, doc("Whether the policy sets it; otherwise it is recognised.")]
+    recognised: Annotated[str, doc("Feed that the calls of the last seven days show.")]
+    changes: Annotated[int, doc("Changes of the recognised feed since the start.")]
+    shares: Annotated[dict[str, float] | None, doc("Shares that it follows from; null before they were measured.")]
 
 
 class LatencyOut(msgspec.Struct):
     """A histogram of the time that verdicts take."""
 
-    bounds: Annotated[list[float], Meta(description="Upper bounds in seconds; a last class has no bound.")]
-    counts: Annotated[list[int], Meta(description="Verdicts in each class.")]
+    bounds: Annotated[list[float], doc("Upper bounds in seconds; a last class has no bound.")]
+    counts: Annotated[list[int], doc("Verdicts in each class.")]
 
 
 class ReasonCountOut(msgspec.Struct):
     """How often a feature was a reason for a verdict other than "pass"."""
 
-    feature: Annotated[str, Meta(description="Name of the feature.")]
-    count: Annotated[int, Meta(description="Verdicts.")]
-    en: Annotated[str, Meta(description="The feature in English.")]
-    zh: Annotated[str, Meta(description="The feature in Chinese.")]
+    feature: Annotated[str, doc("Name of the feature.")]
+    count: Annotated[int, doc("Verdicts.")]
+    en: Annotated[str, doc("The feature in English.")]
+    zh: Annotated[str, doc("The feature in Chinese.")]
 
 
 class StatusCountOut(msgspec.Struct):
     """How many verdicts have a status."""
 
-    status: Annotated[_Status, Meta(description="The status.")]
-    message: Annotated[str, Meta(description="The status in words.")]
-    count: Annotated[int, Meta(description="Verdicts since the start.")]
-    share: Annotated[float, Meta(description="Share of the last 4,096 verdicts, 0 to 1.")]
+    status: Annotated[_Status, doc("The status.")]
+    message: Annotated[str, doc("The status in words.")]
+    count: Annotated[int, doc("Verdicts since the start.")]
+    share: Annotated[float, doc("Share of the last 4,096 verdicts, 0 to 1.")]
 
 
 _NULLABLE = "newest_event_age_seconds"  # null without a call
@@ -219,15 +207,15 @@ _GAUGES = {
 class StatusOut(msgspec.Struct):
     """The content of the operators' page. Fields from `counts` on are absent until the state is restored."""
 
-    ready: Annotated[bool, Meta(description="Whether calls should come here now.")]
+    ready: Annotated[bool, doc("Whether calls should come here now.")]
     status: _ServiceStatus
     why: _Why
-    uptime: Annotated[float, Meta(description="Seconds since the start of the process.")]
-    model: Annotated[ModelOut | None, Meta(description="The model in service; null without one.")]
-    refusal: Annotated[str | None, Meta(description="Why the last bundle was refused; null if it was not.")]
-    certificates: Annotated[list[CertificateOut], Meta(description="One for each band and feed of the model.")]
-    counts: Annotated[_Counts, Meta(description="Events by result.")] | UnsetType = UNSET
-    actions: Annotated[_Counts, Meta(description="Verdicts by action.")] | UnsetType = UNSET
+    uptime: Annotated[float, doc("Seconds since the start of the process.")]
+    model: Annotated[ModelOut | None, doc("The model in service; null without one.")]
+    refusal: Annotated[str | None, doc("Why the last bundle was refused; null if it was not.")]
+    certificates: Annotated[list[CertificateOut], doc("One for each band and feed of the model.")]
+    counts: Annotated[_Counts, doc("Events by result.")] | UnsetType = UNSET
+    actions: Annotated[_Counts, doc("Verdicts by action.")] | UnsetType = UNSET
     state: (
         Annotated[
             dict[str, float | None],
@@ -235,23 +223,17 @@ class StatusOut(msgspec.Struct):
         ]
         | UnsetType
     ) = UNSET
-    statuses: (
-        Annotated[list[StatusCountOut], Meta(description="All statuses that occurred, and scored.")] | UnsetType
-    ) = UNSET
-    feed: Annotated[FeedOut, Meta(description="The feed of the records.")] | UnsetType = UNSET
+    statuses: Annotated[list[StatusCountOut], doc("All statuses that occurred, and scored.")] | UnsetType = UNSET
+    feed: Annotated[FeedOut, doc("The feed of the records.")] | UnsetType = UNSET
     refused: (
-        Annotated[str | None, Meta(description="Why a snapshot of earlier processes was refused; null if it was not.")]
-        | UnsetType
+        Annotated[str | None, doc("Why a snapshot of earlier processes was refused; null if it was not.")] | UnsetType
     ) = UNSET
-    deadline: Annotated[float, Meta(description="Seconds from the arrival of a call to its verdict.")] | UnsetType = (
+    deadline: Annotated[float, doc("Seconds from the arrival of a call to its verdict.")] | UnsetType = UNSET
+    latency: Annotated[LatencyOut, doc("Latency of verdicts.")] | UnsetType = UNSET
+    reasons: Annotated[list[ReasonCountOut], doc("The commonest reasons of verdicts other than pass.")] | UnsetType = (
         UNSET
     )
-    latency: Annotated[LatencyOut, Meta(description="Latency of verdicts.")] | UnsetType = UNSET
-    reasons: (
-        Annotated[list[ReasonCountOut], Meta(description="The commonest reasons of verdicts other than pass.")]
-        | UnsetType
-    ) = UNSET
-    rules: Annotated[_Counts, Meta(description="Calls that met each rule.")] | UnsetType = UNSET
+    rules: Annotated[_Counts, doc("Calls that met each rule.")] | UnsetType = UNSET
 
 
 def status_of(live: Live | None, scorers: Swap, uptime: float) -> StatusOut:

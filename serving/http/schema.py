@@ -21,6 +21,12 @@ MAX_BATCH, MAX_LINES = 1 << 20, 1_000  # bytes and lines of a batch
 MAX_FIELD = 256  # characters
 _LATEST = 253_402_300_799  # 9999-12-31, Unix seconds
 
+
+def doc(text: str) -> Meta:
+    """Describes a field in the OpenAPI document."""
+    return Meta(description=text)
+
+
 _Text = Annotated[str, Meta(max_length=MAX_FIELD)]
 _Number = Annotated[str, Meta(min_length=1, max_length=MAX_FIELD)]
 _Seconds = Annotated[float, Meta(ge=0, le=_LATEST)]
@@ -30,89 +36,80 @@ _Attestation = Literal[ATTESTATIONS]  # type: ignore[valid-type]
 _Route = Literal[ROUTES]  # type: ignore[valid-type]
 _Dialect = Literal[DIALECTS]  # type: ignore[valid-type]
 # Fields of both kinds of call.
-_Ring = Annotated[_Seconds | None, Meta(description="Seconds of ringing; null while the call is not over.")]
-_Talk = Annotated[
-    _Seconds | None, Meta(description="Seconds of talking, 0 unless answered; null while the call is not over.")
-]
-_Outcome = Annotated[Literal[OUTCOMES] | None, Meta(description="How the call ended.")]  # type: ignore[valid-type]
-_ReleasedBy = Annotated[Literal[RELEASED_BY] | None, Meta(description="Who ended the call.")]  # type: ignore[valid-type]
-_Trunk = Annotated[_Text | None, Meta(description="Trunk or peer over which the call comes in.")]
+_Ring = Annotated[_Seconds | None, doc("Seconds of ringing; null while the call is not over.")]
+_Talk = Annotated[_Seconds | None, doc("Seconds of talking, 0 unless answered; null while the call is not over.")]
+_Outcome = Annotated[Literal[OUTCOMES] | None, doc("How the call ended.")]  # type: ignore[valid-type]
+_ReleasedBy = Annotated[Literal[RELEASED_BY] | None, doc("Who ended the call.")]  # type: ignore[valid-type]
+_Trunk = Annotated[_Text | None, doc("Trunk or peer over which the call comes in.")]
 
 
 class CallIn(msgspec.Struct, forbid_unknown_fields=True):
     """A call. A field that is unknown may be null or left out. Texts have printable characters only."""
 
-    start: Annotated[_Seconds, Meta(description="When the call begins to ring, Unix seconds; not in the future.")]
-    caller: Annotated[_Text, Meta(description="The presented number as written, a token, or a code.")]
-    callee: Annotated[_Text, Meta(description="The called number, in the same form.")]
+    start: Annotated[_Seconds, doc("When the call begins to ring, Unix seconds; not in the future.")]
+    caller: Annotated[_Text, doc("The presented number as written, a token, or a code.")]
+    callee: Annotated[_Text, doc("The called number, in the same form.")]
     ring: _Ring = None
     talk: _Talk = None
     outcome: _Outcome = None
     released_by: _ReleasedBy = None
     recorded: Annotated[
-        _Seconds | None,
-        Meta(description="When a late record became known, Unix seconds; null: at the end of the call."),
+        _Seconds | None, doc("When a late record became known, Unix seconds; null: at the end of the call.")
     ] = None
-    network_caller: Annotated[_Text | None, Meta(description="The number that the network asserts for the caller.")] = (
-        None
-    )
-    attestation: Annotated[_Attestation | None, Meta(description="Result of STIR/SHAKEN for the caller.")] = None
-    route: Annotated[_Route | None, Meta(description="Where the call comes from.")] = None
+    network_caller: Annotated[_Text | None, doc("The number that the network asserts for the caller.")] = None
+    attestation: Annotated[_Attestation | None, doc("Result of STIR/SHAKEN for the caller.")] = None
+    route: Annotated[_Route | None, doc("Where the call comes from.")] = None
     trunk: _Trunk = None
-    operator: Annotated[_Text | None, Meta(description="Operator that the call comes from.")] = None
-    device: Annotated[_Text | None, Meta(description="Device of the caller.")] = None
-    place: Annotated[_Text | None, Meta(description="Coarse place of the caller, such as a cell or a city.")] = None
-    cause: Annotated[_Text | None, Meta(description="Cause code of the end of the call, as the switch has it.")] = None
-    caller_class: Annotated[
-        _Class | None, Meta(description="Kind of the caller's number, if it is a token or a code.")
-    ] = None
-    callee_class: Annotated[
-        _Class | None, Meta(description="Kind of the called number, if it is a token or a code.")
-    ] = None
+    operator: Annotated[_Text | None, doc("Operator that the call comes from.")] = None
+    device: Annotated[_Text | None, doc("Device of the caller.")] = None
+    place: Annotated[_Text | None, doc("Coarse place of the caller, such as a cell or a city.")] = None
+    cause: Annotated[_Text | None, doc("Cause code of the end of the call, as the switch has it.")] = None
+    caller_class: Annotated[_Class | None, doc("Kind of the caller's number, if it is a token or a code.")] = None
+    callee_class: Annotated[_Class | None, doc("Kind of the called number, if it is a token or a code.")] = None
 
 
 class SipIn(msgspec.Struct, forbid_unknown_fields=True):
     """The parts of an INVITE that name caller and callee, in base64 of the bytes as they came."""
 
-    target: Annotated[bytes, Meta(description="The Request-URI.")]
-    sender: Annotated[bytes, Meta(description="The From header.")]
-    asserted: Annotated[bytes, Meta(description="The P-Asserted-Identity header.")] = b""
-    privacy: Annotated[bytes, Meta(description="The Privacy header.")] = b""
-    attestation_info: Annotated[bytes, Meta(description="The Attestation-Info header.")] = b""
-    verstat: Annotated[bytes, Meta(description="The X-Twilio-VerStat header.")] = b""
+    target: Annotated[bytes, doc("The Request-URI.")]
+    sender: Annotated[bytes, doc("The From header.")]
+    asserted: Annotated[bytes, doc("The P-Asserted-Identity header.")] = b""
+    privacy: Annotated[bytes, doc("The Privacy header.")] = b""
+    attestation_info: Annotated[bytes, doc("The Attestation-Info header.")] = b""
+    verstat: Annotated[bytes, doc("The X-Twilio-VerStat header.")] = b""
     trusted: Annotated[
         bool,
-        Meta(
-            description="Whether the peer belongs to the network's trust domain (RFC 3325). Without trust only target, "
+        doc(
+            "Whether the peer belongs to the network's trust domain (RFC 3325). Without trust only target, "
             "sender and privacy count, because a caller could have written the rest."
         ),
     ] = False
-    dialect: Annotated[_Dialect, Meta(description="How a trusted peer writes verstat.")] = "3gpp"
+    dialect: Annotated[_Dialect, doc("How a trusted peer writes verstat.")] = "3gpp"
 
 
 class SipCallIn(msgspec.Struct, forbid_unknown_fields=True):
     """A call as a SIP proxy sees it: the service reads numbers and attestation from the headers."""
 
-    start: Annotated[_Seconds, Meta(description="When the INVITE came, Unix seconds; not in the future.")]
-    sip: Annotated[SipIn, Meta(description="Parts of the INVITE.")]
-    caller: Annotated[str | None, Meta(description="The caller, for a balancer. The service reads it from sip.")] = None
-    callee: Annotated[str | None, Meta(description="The called number, for a balancer, likewise.")] = None
+    start: Annotated[_Seconds, doc("When the INVITE came, Unix seconds; not in the future.")]
+    sip: Annotated[SipIn, doc("Parts of the INVITE.")]
+    caller: Annotated[str | None, doc("The caller, for a balancer. The service reads it from sip.")] = None
+    callee: Annotated[str | None, doc("The called number, for a balancer, likewise.")] = None
     ring: _Ring = None
     talk: _Talk = None
     outcome: _Outcome = None
     released_by: _ReleasedBy = None
     trunk: _Trunk = None
-    cause: Annotated[_Text | None, Meta(description="Status code of the final answer.")] = None
+    cause: Annotated[_Text | None, doc("Status code of the final answer.")] = None
 
 
 class ComplaintIn(msgspec.Struct, forbid_unknown_fields=True):
     """A complaint of a called person about a number. Texts have printable characters only."""
 
-    reporter: Annotated[_Number, Meta(description="Number of the person who complains, as written.")]
-    number: Annotated[_Number, Meta(description="Number that the complaint is about, as written.")]
-    at: Annotated[_Seconds, Meta(description="When the person complained, Unix seconds; not in the future.")]
-    category: Annotated[_Word, Meta(description="Kind of nuisance, such as fraud.")]
-    mode: Annotated[_Word | None, Meta(description="Who or what called, such as robot; null if unknown.")] = None
+    reporter: Annotated[_Number, doc("Number of the person who complains, as written.")]
+    number: Annotated[_Number, doc("Number that the complaint is about, as written.")]
+    at: Annotated[_Seconds, doc("When the person complained, Unix seconds; not in the future.")]
+    category: Annotated[_Word, doc("Kind of nuisance, such as fraud.")]
+    mode: Annotated[_Word | None, doc("Who or what called, such as robot; null if unknown.")] = None
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {

@@ -36,12 +36,6 @@ CaseId = Annotated[str, typer.Argument(metavar="CASE", help="Id of the case: 16 
 Person = Annotated[str, typer.Option("--person", help="Who decides: a name of a-z 0-9 _ . - for the audit log.")]
 Reason = Annotated[str, typer.Option("--why", help="Reason; the notice shows it to the caller.")]
 RulesFile = Annotated[Path | None, typer.Option("--rules", help="Rules of appeals; by default the shipped cases.toml.")]
-StoreUrl = Annotated[
-    str,
-    typer.Option(
-        "--store", envvar="CALLSIEVE_CASES", help="Case store: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
-    ),
-]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

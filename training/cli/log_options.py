@@ -19,11 +19,6 @@ from callsieve.training.oversight.log.looks import Ledger, ledger_beside
 from callsieve.training.oversight.log.run_paths import log_folder
 from callsieve.training.oversight.log.tickets import AccessControl
 
-LogKey = Annotated[
-    Path | None,
-    typer.Option("--signing-key", help="Key (PEM) that signs the log; by default the one in your key folder."),
-]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LookOptions:
