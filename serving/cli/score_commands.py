@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from callsieve.serving.bundle.shipped import SHIPPED_BUNDLE, SHIPPED_IN_WORDS
 
@@ -54,11 +55,11 @@ def features(
     context: typer.Context,
     rows: CallRowOptions,
     catalogue: Annotated[
-        bool, typer.Option("--list", help="Print all features instead; with --json their exact definitions.")
+        bool, Option("--list", help="Print all features instead; with --json their exact definitions.")
     ] = False,
-    calls: Annotated[Path | None, typer.Option("--calls", help="File or folder of call records.")] = None,
+    calls: Annotated[Path | None, Option("--calls", help="File or folder of call records.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the vectors; an unfinished run in it is resumed.")
+        Path | None, Option("--out", help="Folder for the vectors; an unfinished run in it is resumed.")
     ] = None,
     *,
     vectors: VectorOptions,
@@ -123,13 +124,12 @@ class ScoreOptions:
     trust: Trust = None
     policy: PolicyFile = None
     key: KeyFile = None
-    out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the verdict of each call.")] = None
+    out: Annotated[Path | None, Option("--out", help="Parquet file for the verdict of each call.")] = None
     callees_key: CalleesKey = None
     columns: ColumnFile = None
     registers: RegisterFolder = None
     history: Annotated[
-        Path | None,
-        typer.Option("--history", help="File of the same layout with the days before; its calls get no verdict."),
+        Path | None, Option("--history", help="File of the same layout with the days before; its calls get no verdict.")
     ] = None
     lists: ListsFile = None
     keep: Keep = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from typer import Option
 
 from callsieve.features.keys.tokens import read_key
 from callsieve.serving import Scorer, Swap, WatchedClearedCallers
@@ -56,26 +57,23 @@ class Listener:
 
     host: Host = "127.0.0.1"
     port: Port = 8080
-    uds: Annotated[
-        Path | None, typer.Option("--uds", help="Unix socket to listen on, instead of an address and a port.")
-    ] = None
+    uds: Annotated[Path | None, Option("--uds", help="Unix socket to listen on, instead of an address and a port.")] = (
+        None
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamOptions:
     """The stream of call events and the stream of verdicts."""
 
-    kafka: Annotated[str | None, typer.Option("--kafka", help="Kafka brokers as HOST:PORT, separated by commas.")] = (
-        None
-    )
+    kafka: Annotated[str | None, Option("--kafka", help="Kafka brokers as HOST:PORT, separated by commas.")] = None
     kafka_settings: Annotated[
-        Path | None,
-        typer.Option("--kafka-settings", help="File of settings NAME=VALUE of librdkafka, such as TLS and SASL."),
+        Path | None, Option("--kafka-settings", help="File of settings NAME=VALUE of librdkafka, such as TLS and SASL.")
     ] = None
-    redis: Annotated[str | None, typer.Option("--redis", help="URL of a Redis server, in place of --kafka.")] = None
-    partitions: Annotated[int, typer.Option(min=1, help="Streams of calls in Redis: NAME:0, NAME:1 and so on.")] = 16
-    calls_topic: Annotated[str, typer.Option(help="Topic of call events, or name of their streams.")] = "calls"
-    verdicts_topic: Annotated[str, typer.Option(help="Topic or stream that gets the verdicts.")] = "verdicts"
+    redis: Annotated[str | None, Option("--redis", help="URL of a Redis server, in place of --kafka.")] = None
+    partitions: Annotated[int, Option(min=1, help="Streams of calls in Redis: NAME:0, NAME:1 and so on.")] = 16
+    calls_topic: Annotated[str, Option(help="Topic of call events, or name of their streams.")] = "calls"
+    verdicts_topic: Annotated[str, Option(help="Topic or stream that gets the verdicts.")] = "verdicts"
 
 
 def serve(
@@ -84,7 +82,7 @@ def serve(
     keys: ApiKeys,
     listener: Listener,
     *,
-    deadline: Annotated[float, typer.Option(help="Milliseconds for a verdict; a later one is pass.")] = 20.0,
+    deadline: Annotated[float, Option(help="Milliseconds for a verdict; a later one is pass.")] = 20.0,
     memory: MemoryOptions,
     json: bool = False,
 ) -> None:
@@ -192,11 +190,11 @@ def tap(
     *,
     switch: Annotated[
         list[str] | None,
-        typer.Option(help="Address of a switch that sends copies: its own INVITEs are other legs; repeat for several."),
+        Option(help="Address of a switch that sends copies: its own INVITEs are other legs; repeat for several."),
     ] = None,
     trusted_network: Annotated[
         list[str] | None,
-        typer.Option(help="Network whose P-Asserted-Identity and verstat count, as 10.0.0.0/8; repeat for several."),
+        Option(help="Network whose P-Asserted-Identity and verstat count, as 10.0.0.0/8; repeat for several."),
     ] = None,
     memory: MemoryOptions,
     json: bool = False,
@@ -330,10 +328,10 @@ def _source(context: typer.Context, stream: StreamOptions) -> Source:
 
 
 def api_key(
-    keys: Annotated[Path, typer.Option("--keys", help="File of API keys; gets the hash of the new key.")],
-    name: Annotated[str, typer.Option(help="Name of the client.")],
+    keys: Annotated[Path, Option("--keys", help="File of API keys; gets the hash of the new key.")],
+    name: Annotated[str, Option(help="Name of the client.")],
     scopes: Annotated[
-        str, typer.Option(help="Scopes separated by commas, of score, report, explain, admin, appeal, decide, audit.")
+        str, Option(help="Scopes separated by commas, of score, report, explain, admin, appeal, decide, audit.")
     ] = "score",
 ) -> Result:
     """Make an API key for a client of the service, and print it; only its hash is stored.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
 from callsieve.features.files.atomic import write_new
 from callsieve.serving.cli import console
@@ -28,17 +28,15 @@ KINDS = {"touch": "use of test data"}  # names of entries that a table shows in 
 class AnchorOptions:
     """Files that were stored outside the log, which a verification rests on."""
 
-    trust: Annotated[Path | None, typer.Option("--trust", help="Public key (PEM) of the log's signer.")] = None
+    trust: Annotated[Path | None, Option("--trust", help="Public key (PEM) of the log's signer.")] = None
     head: Annotated[
-        list[Path] | None, typer.Option(help="Signed head of the log, stored outside it; repeat for several.")
+        list[Path] | None, Option(help="Signed head of the log, stored outside it; repeat for several.")
     ] = None
     witness: Annotated[
-        list[Path] | None, typer.Option(help="Checkpoint that a witness has cosigned; repeat for several.")
+        list[Path] | None, Option(help="Checkpoint that a witness has cosigned; repeat for several.")
     ] = None
-    witness_key: Annotated[
-        Path | None, typer.Option("--witness-key", help="Public key (PEM or C2SP) of the witness.")
-    ] = None
-    gates_key: Annotated[Path | None, typer.Option("--gates-key", help="Public key (PEM) of the gates' owner.")] = None
+    witness_key: Annotated[Path | None, Option("--witness-key", help="Public key (PEM or C2SP) of the witness.")] = None
+    gates_key: Annotated[Path | None, Option("--gates-key", help="Public key (PEM) of the gates' owner.")] = None
 
 
 def verify(folder: RunOptions, anchor: AnchorOptions, tracking_uri: str | None = None, lang: str = "en") -> Result:
@@ -74,9 +72,9 @@ def verify(folder: RunOptions, anchor: AnchorOptions, tracking_uri: str | None =
 
 @console.private
 def checkpoint(
-    out: Annotated[Path, typer.Option("--out", help="New file for the checkpoint; add the cosignatures to its end.")],
+    out: Annotated[Path, Option("--out", help="New file for the checkpoint; add the cosignatures to its end.")],
     folder: SignedRunOptions,
-    since: Annotated[int, typer.Option("--since-size", min=0, help="Size that the witness has cosigned last.")] = 0,
+    since: Annotated[int, Option("--since-size", min=0, help="Size that the witness has cosigned last.")] = 0,
 ) -> Result:
     """Write the newest head of a log as a checkpoint (C2SP), and in OUT.request the request for a stock witness.
 
@@ -94,8 +92,7 @@ def checkpoint(
 
 
 def show(
-    folder: RunOptions,
-    entry: Annotated[int | None, typer.Argument(help="Index of an entry; its content is printed.")] = None,
+    folder: RunOptions, entry: Annotated[int | None, Argument(help="Index of an entry; its content is printed.")] = None
 ) -> Result:
     """List the entries of the log and who wrote them, or print the content of one.
 
@@ -145,11 +142,11 @@ def attempts(folder: RunOptions) -> Result:
 
 
 def note(
-    kind: Annotated[Literal["access", "policy", "threshold"], typer.Argument(help="access, policy or threshold.")],
-    what: Annotated[str, typer.Argument(help="What was read or changed, and to what.")],
+    kind: Annotated[Literal["access", "policy", "threshold"], Argument(help="access, policy or threshold.")],
+    what: Annotated[str, Argument(help="What was read or changed, and to what.")],
     why: Why,
     folder: SignedRunOptions,
-    file: Annotated[Path | None, typer.Option(help="New policy file; its hash and text are recorded.")] = None,
+    file: Annotated[Path | None, Option(help="New policy file; its hash and text are recorded.")] = None,
 ) -> Result:
     """Record in the log that it was read, or that a policy or a threshold was changed.
 
@@ -162,7 +159,7 @@ def note(
 
 
 def erase(
-    entry: Annotated[int, typer.Argument(help="Index of the entry whose content is erased.")],
+    entry: Annotated[int, Argument(help="Index of the entry whose content is erased.")],
     why: Why,
     folder: SignedRunOptions,
 ) -> Result:
@@ -177,9 +174,9 @@ def erase(
 
 
 def prove(
-    entry: Annotated[int, typer.Argument(help="Index of an entry.")],
+    entry: Annotated[int, Argument(help="Index of an entry.")],
     folder: RunOptions,
-    since: Annotated[int | None, typer.Option("--since-size", help="Size of an older head of the log.")] = None,
+    since: Annotated[int | None, Option("--since-size", help="Size of an older head of the log.")] = None,
 ) -> Result:
     """Print the proof (RFC 6962) that an entry is in the log, and that the log extends an older head.
 
@@ -192,8 +189,8 @@ def prove(
 
 
 def page(
-    run: Annotated[str, typer.Argument(help="Id of the run in MLflow, or of its model.")],
-    out: Annotated[Path, typer.Option("--out", help="HTML file.")],
+    run: Annotated[str, Argument(help="Id of the run in MLflow, or of its model.")],
+    out: Annotated[Path, Option("--out", help="HTML file.")],
     folder: RunOptions,
     tracking_uri: str | None = None,
     lang: str = "en",

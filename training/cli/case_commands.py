@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from callsieve.features.files.dates import now_ms
 from callsieve.serving import Scorer, read_policy, read_public_key
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.2  # seconds between two cycles of `watch`
 
-CaseId = Annotated[str, typer.Argument(metavar="CASE", help="Id of the case: 16 hex digits, as in the verdict.")]
-Person = Annotated[str, typer.Option("--person", help="Who decides: a name of a-z 0-9 _ . - for the audit log.")]
-Reason = Annotated[str, typer.Option("--why", help="Reason; the notice shows it to the caller.")]
-RulesFile = Annotated[Path | None, typer.Option("--rules", help="Rules of appeals; by default the shipped cases.toml.")]
+CaseId = Annotated[str, Argument(metavar="CASE", help="Id of the case: 16 hex digits, as in the verdict.")]
+Person = Annotated[str, Option("--person", help="Who decides: a name of a-z 0-9 _ . - for the audit log.")]
+Reason = Annotated[str, Option("--why", help="Reason; the notice shows it to the caller.")]
+RulesFile = Annotated[Path | None, Option("--rules", help="Rules of appeals; by default the shipped cases.toml.")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,8 +134,8 @@ def show(case_id: CaseId, office: Office) -> Result:
 def appeal(
     case_id: CaseId,
     office: Office,
-    ground: Annotated[str, typer.Option(help="Ground of the appeal, one of those in the rules.")] = "other",
-    words: Annotated[str, typer.Option("--note", help="The caller's own words, without a telephone number.")] = "",
+    ground: Annotated[str, Option(help="Ground of the appeal, one of those in the rules.")] = "other",
+    words: Annotated[str, Option("--note", help="The caller's own words, without a telephone number.")] = "",
 ) -> Result:
     """Record an appeal, after you have verified that it comes from the owner of the number.
 
@@ -151,7 +152,7 @@ def appeal(
 def decide(
     case_id: CaseId,
     outcome: Annotated[
-        str, typer.Argument(help="upheld: the verdict stays; overturned: calls of this caller pass from now on.")
+        str, Argument(help="upheld: the verdict stays; overturned: calls of this caller pass from now on.")
     ],
     person: str,
     why: Reason,
@@ -276,7 +277,7 @@ def serve(
 
 @console.private
 def exclusions(
-    out: Annotated[Path, typer.Option("--out", help="Folder of calls for training; gets exclusions.parquet.")],
+    out: Annotated[Path, Option("--out", help="Folder of calls for training; gets exclusions.parquet.")],
     store: str = "sqlite:///cases.db",
     rules: RulesFile = None,
 ) -> Result:

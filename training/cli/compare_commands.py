@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from callsieve.serving.cli import console
 from callsieve.serving.cli.configuration import refuse_unused
@@ -34,7 +35,7 @@ def evaluate(
     look: LookOptions,
     trust: Trust = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="New or empty folder for a report, its pictures and all figures.")
+        Path | None, Option("--out", help="New or empty folder for a report, its pictures and all figures.")
     ] = None,
     threads: int = 0,
     lang: str = "en",
@@ -67,8 +68,8 @@ def evaluate(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
-    second: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of another run on the same data.")],
+    first: Annotated[Path, Argument(metavar="RUN", help="Folder of a run.")],
+    second: Annotated[Path, Argument(metavar="RUN", help="Folder of another run on the same data.")],
 ) -> Result:
     """Compare two runs on the test calls that they share: which catches more, with an interval, and which callers.
 
@@ -109,7 +110,7 @@ class RuleOptions:
     """The rules that are measured, and a model to compare with them."""
 
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", help="Folder of a signed model (bundle) to compare with the rules.")
+        Path | None, Option("--bundle", help="Folder of a signed model (bundle) to compare with the rules.")
     ] = None
     trust: Trust = None
     policy: PolicyFile = None
@@ -121,7 +122,7 @@ class RuleOptions:
 def rules(
     context: typer.Context,
     data: Annotated[
-        Path, typer.Option("--data", help="Folder with calls, registers and truth, as `callsieve simulate` writes it.")
+        Path, Option("--data", help="Folder with calls, registers and truth, as `callsieve simulate` writes it.")
     ],
     look: LookOptions,
     options: RuleOptions,
@@ -162,15 +163,15 @@ class PolicyOptions:
     key: KeyFile = None
     registers: RegisterFolder = None
     truth: Annotated[
-        Path | None, typer.Option(help="truth.parquet of these calls, for slices by the true kind of caller.")
+        Path | None, Option(help="truth.parquet of these calls, for slices by the true kind of caller.")
     ] = None
     threads: int = 0
 
 
 def policies(
     context: typer.Context,
-    old: Annotated[Path, typer.Argument(callback=shipped_or_own, help="Policy in service: a file or a name.")],
-    new: Annotated[Path, typer.Argument(callback=shipped_or_own, help="Policy under review: a file or a name.")],
+    old: Annotated[Path, Argument(callback=shipped_or_own, help="Policy in service: a file or a name.")],
+    new: Annotated[Path, Argument(callback=shipped_or_own, help="Policy under review: a file or a name.")],
     calls: Calls,
     bundle: Bundle,
     look: LookOptions,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from callsieve.features.files.dates import checked_days
 from callsieve.features.files.progress import steps
@@ -25,11 +26,10 @@ from .log_options import LogOptions, Period, Permission, Request
 class Span:
     """The days of an export, and the table of their calls."""
 
-    first: Annotated[str, typer.Option("--first", help="First UTC day, such as 2026-03-01.")]
-    last: Annotated[str, typer.Option("--last", help="Last UTC day.")]
+    first: Annotated[str, Option("--first", help="First UTC day, such as 2026-03-01.")]
+    last: Annotated[str, Option("--last", help="Last UTC day.")]
     for_tracing: Annotated[
-        bool,
-        typer.Option("--held", help="Read held.parquet, which `callsieve privacy hold` wrote, instead of the calls."),
+        bool, Option("--held", help="Read held.parquet, which `callsieve privacy hold` wrote, instead of the calls.")
     ] = False
 
     @property
@@ -38,10 +38,8 @@ class Span:
         return "held" if self.for_tracing else "calls"
 
 
-Tokens = Annotated[
-    list[str], typer.Argument(metavar="TOKEN...", help="Tokens of numbers, blocks, operators or trunks.")
-]
-ActFile = Annotated[Path, typer.Option("--out", help="New file for the request.")]
+Tokens = Annotated[list[str], Argument(metavar="TOKEN...", help="Tokens of numbers, blocks, operators or trunks.")]
+ActFile = Annotated[Path, Option("--out", help="New file for the request.")]
 
 
 @console.private
@@ -49,7 +47,7 @@ def export(
     data: Data,
     span: Span,
     request: Request,
-    out: Annotated[Path, typer.Option("--out", help="New Parquet file for the calls.")],
+    out: Annotated[Path, Option("--out", help="New Parquet file for the calls.")],
     log: LogOptions,
     permission: Permission,
     callees_key: CalleesKey = None,
@@ -163,9 +161,9 @@ def _requested(act: Act, out: Path, unit: str, word: str = "") -> Result:
 
 
 def agree(
-    act: Annotated[Path, typer.Argument(metavar="REQUEST", help="File that another `privacy ticket` command wrote.")],
+    act: Annotated[Path, Argument(metavar="REQUEST", help="File that another `privacy ticket` command wrote.")],
     signing_key: Path,
-    out: Annotated[Path, typer.Option("--out", help="New file for the ticket.")],
+    out: Annotated[Path, Option("--out", help="New file for the ticket.")],
     valid_days: ValidDays = 7.0,
 ) -> Result:
     """Sign a request, which makes a ticket; the gates file names the keys that may sign.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer import Argument, Option
 
 from callsieve.features.files.atomic import write_new
 from callsieve.features.files.dates import parse_time
@@ -20,27 +21,26 @@ from callsieve.training.language import language
 from .log_options import ActOptions, LogOptions, Period, Permission, Request
 from .privacy_commands import token_on_stdin
 
-CanaryKey = Annotated[Path, typer.Option("--key", help="Key file (purpose canaries) that gives the canary numbers.")]
-State = Annotated[Path, typer.Option("--planted", help="File that lists the datasets with canaries; it has no number.")]
+CanaryKey = Annotated[Path, Option("--key", help="Key file (purpose canaries) that gives the canary numbers.")]
+State = Annotated[Path, Option("--planted", help="File that lists the datasets with canaries; it has no number.")]
 CANARIES = 20  # in a copy
-StoreKey = Annotated[Path | None, typer.Option("--store-key", help="Key file that made the tokens in the stored data.")]
+StoreKey = Annotated[Path | None, Option("--store-key", help="Key file that made the tokens in the stored data.")]
 
 
 def report(
     data: Data,
     out: Out,
     period: Period,
-    callees: Annotated[int, typer.Option(min=1, help="Fewest distinct called numbers behind a count.")] = 10,
-    callers: Annotated[int, typer.Option(min=1, help="Fewest distinct callers behind a count.")] = 5,
+    callees: Annotated[int, Option(min=1, help="Fewest distinct called numbers behind a count.")] = 10,
+    callers: Annotated[int, Option(min=1, help="Fewest distinct callers behind a count.")] = 5,
     past: Annotated[
         Path | None,
-        typer.Option("--past", help="File of the counts of earlier reports, without tokens; this report adds its own."),
+        Option("--past", help="File of the counts of earlier reports, without tokens; this report adds its own."),
     ] = None,
     lang: str = "zh",
     *,
     bundle: Annotated[
-        Path | None,
-        typer.Option("--bundle", help="Model (bundle) that gave the verdicts, if it is not the shipped one."),
+        Path | None, Option("--bundle", help="Model (bundle) that gave the verdicts, if it is not the shipped one.")
     ] = None,
 ) -> Result:
     """Write the governance report: rounded counts of calls by connecting party, trunk, industry and regulator.
@@ -80,7 +80,7 @@ def parties(
     request: Request,
     log: LogOptions,
     permission: Permission,
-    out: Annotated[Path, typer.Option("--out", help="New Parquet file: one row for each operator and trunk.")],
+    out: Annotated[Path, Option("--out", help="New Parquet file: one row for each operator and trunk.")],
     period: Period,
 ) -> Result:
     """Count the calls of each operator and trunk exactly, for internal use; needs a ticket, and is recorded in the log.
@@ -103,14 +103,14 @@ def parties(
 
 
 CalendarFile = Annotated[
-    Path | None, typer.Option("--calendar", help="TOML file with the State Council's notices of further years.")
+    Path | None, Option("--calendar", help="TOML file with the State Council's notices of further years.")
 ]
 
 
 def complaints_list(
     data: Data,
     regulator: Annotated[
-        str | None, typer.Option("--regulator", help="Only complaints for this regulator, such as finance.")
+        str | None, Option("--regulator", help="Only complaints for this regulator, such as finance.")
     ] = None,
     calendar: CalendarFile = None,
 ) -> Result:
@@ -141,11 +141,11 @@ def complaints_list(
 
 @console.private
 def complaints_enter(
-    complaint: Annotated[str, typer.Argument(help="Id of the complaint, from `govern complaints list`.")],
-    status: Annotated[Literal["dispatched", "answered"], typer.Argument(help="The next step: dispatched or answered.")],
+    complaint: Annotated[str, Argument(help="Id of the complaint, from `govern complaints list`.")],
+    status: Annotated[Literal["dispatched", "answered"], Argument(help="The next step: dispatched or answered.")],
     data: Data,
     act: ActOptions,
-    note: Annotated[str, typer.Option("--note", help="What was done; the person who complained reads it.")] = "",
+    note: Annotated[str, Option("--note", help="What was done; the person who complained reads it.")] = "",
     calendar: CalendarFile = None,
 ) -> Result:
     """Record that a complaint was passed on to its regulator or operator, or answered.
@@ -180,7 +180,7 @@ def complaints_status(data: Data, key: NumberKey, calendar: CalendarFile = None)
     return Result({"complaints": notices}, lines or "no complaint of this number")
 
 
-Party = Annotated[str, typer.Argument(help="Name of the party, as the register and the report write it.")]
+Party = Annotated[str, Argument(help="Name of the party, as the register and the report write it.")]
 
 
 @console.private
@@ -188,8 +188,8 @@ def rectification_order(
     party: Party,
     data: Data,
     act: ActOptions,
-    why: Annotated[str, typer.Option("--why", help="What is to be remedied.")],
-    days: Annotated[int, typer.Option("--days", min=1, help="Working days until the deadline.")] = 15,
+    why: Annotated[str, Option("--why", help="What is to be remedied.")],
+    days: Annotated[int, Option("--days", min=1, help="Working days until the deadline.")] = 15,
     calendar: CalendarFile = None,
 ) -> Result:
     """Order a party to remedy something (整改) within a number of working days; the audit log in the folder records it.
@@ -208,10 +208,10 @@ def rectification_order(
 @console.private
 def rectification_recheck(
     party: Party,
-    outcome: Annotated[Literal["remedied", "not-remedied"], typer.Argument(help="Result: remedied or not-remedied.")],
+    outcome: Annotated[Literal["remedied", "not-remedied"], Argument(help="Result: remedied or not-remedied.")],
     data: Data,
     act: ActOptions,
-    note: Annotated[str, typer.Option("--note", help="What was checked.")] = "",
+    note: Annotated[str, Option("--note", help="What was checked.")] = "",
 ) -> Result:
     """Record a re-check (复查) of a party with an open order; remedied closes the order.
 
@@ -249,15 +249,15 @@ def rectification_list(data: Data) -> Result:
 
 
 def compliance(
-    data: Annotated[list[Path] | None, typer.Option("--data", help="Folder of calls; repeat for several.")] = None,
+    data: Annotated[list[Path] | None, Option("--data", help="Folder of calls; repeat for several.")] = None,
     audit_log: Path | None = None,
     key: Annotated[
-        list[Path] | None, typer.Option("--key", help="Key file that turns numbers into tokens; repeat for several.")
+        list[Path] | None, Option("--key", help="Key file that turns numbers into tokens; repeat for several.")
     ] = None,
-    keys: Annotated[Path | None, typer.Option("--keys", help="File of API keys; see `callsieve live api-key`.")] = None,
+    keys: Annotated[Path | None, Option("--keys", help="File of API keys; see `callsieve live api-key`.")] = None,
     assessment: Annotated[
         Path | None,
-        typer.Option("--assessment", help="New Markdown file: an impact assessment (个人信息保护影响评估) to fill in."),
+        Option("--assessment", help="New Markdown file: an impact assessment (个人信息保护影响评估) to fill in."),
     ] = None,
 ) -> Result:
     """Print the records of processing, and which legal duties are met; exit code 1 if one is broken.
@@ -278,7 +278,7 @@ def compliance(
 
 def drill(
     record: Annotated[
-        Path, typer.Argument(help="What happened (TOML); see training/oversight/governance/incident.toml for the form.")
+        Path, Argument(help="What happened (TOML); see training/oversight/governance/incident.toml for the form.")
     ],
     out: Out,
 ) -> Result:
@@ -309,21 +309,19 @@ class CanaryCopy:
     """The calls that are copied with canaries among them."""
 
     calls: Annotated[
-        Path | None, typer.Option("--calls", help="Keyed calls (Parquet) to copy; by default call records are printed.")
+        Path | None, Option("--calls", help="Keyed calls (Parquet) to copy; by default call records are printed.")
     ] = None
     store_key: StoreKey = None
-    out: Annotated[Path | None, typer.Option("--out", help="With --calls: new file for the copy.")] = None
+    out: Annotated[Path | None, Option("--out", help="With --calls: new file for the copy.")] = None
 
 
 def plant(
     key: CanaryKey,
-    name: Annotated[str, typer.Option(help="Name of the copy; each recipient gets a copy of its own.")],
+    name: Annotated[str, Option(help="Name of the copy; each recipient gets a copy of its own.")],
     copy: CanaryCopy,
     state: State = Path("canaries.json"),
-    first: Annotated[
-        str | None, typer.Option(help="Without --calls: first moment, such as 2026-03-01T00:00:00Z.")
-    ] = None,
-    last: Annotated[str | None, typer.Option(help="Without --calls: last moment.")] = None,
+    first: Annotated[str | None, Option(help="Without --calls: first moment, such as 2026-03-01T00:00:00Z.")] = None,
+    last: Annotated[str | None, Option(help="Without --calls: last moment.")] = None,
 ) -> Result:
     """Write a copy of keyed calls with calls of invented numbers (canaries) in it, or print such calls.
 
@@ -347,7 +345,7 @@ def plant(
 
 
 def search(
-    file: Annotated[Path, typer.Argument(help="List from outside: text, plain or gzip, or Parquet.")],
+    file: Annotated[Path, Argument(help="List from outside: text, plain or gzip, or Parquet.")],
     key: CanaryKey,
     state: State = Path("canaries.json"),
     store_key: StoreKey = None,

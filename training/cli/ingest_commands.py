@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from callsieve.features.keys.tokens import KEY_VARIABLE, Key, key_from_environment, read_key
 from callsieve.serving.cli import console
@@ -31,17 +32,15 @@ class OwnFiles:
     """An operator's own files, in place of a folder of keyed tables."""
 
     calls: Annotated[
-        Path | None,
-        typer.Option("--calls", help="File of call records; a training also needs --complaints or --checks."),
+        Path | None, Option("--calls", help="File of call records; a training also needs --complaints or --checks.")
     ] = None
     layout: LayoutName = "callsieve"
     complaints: ComplaintFile = None
-    checks: Annotated[
-        Path | None, typer.Option("--checks", help="File of checked numbers: number, verdict, checked_at.")
-    ] = None
+    checks: Annotated[Path | None, Option("--checks", help="File of checked numbers: number, verdict, checked_at.")] = (
+        None
+    )
     trusted: Annotated[
-        Path | None,
-        typer.Option("--trusted", help="File of numbers that you trust: number, kind, trusted_from, trusted_to."),
+        Path | None, Option("--trusted", help="File of numbers that you trust: number, kind, trusted_from, trusted_to.")
     ] = None
     key: KeyFile = None
     allow_quarantine: AllowQuarantine = False
@@ -103,7 +102,7 @@ class OwnFiles:
 def calls(
     context: typer.Context,
     own: OwnFiles,
-    out: Annotated[Path, typer.Option("--out", help="New or empty folder for the keyed tables.")],
+    out: Annotated[Path, Option("--out", help="New or empty folder for the keyed tables.")],
 ) -> Result:
     """Replace the numbers of your files by tokens, in a folder that evaluate, model monitor and train --data read.
 
@@ -128,13 +127,11 @@ def calls(
 
 @console.private
 def complaints(
-    file: Annotated[Path, typer.Argument(help="File of complaints: text, plain or gzip, or Parquet.")],
+    file: Annotated[Path, Argument(help="File of complaints: text, plain or gzip, or Parquet.")],
     rows: RowOptions,
-    layout: Annotated[str, typer.Option(help="callsieve, 12321, ftc or ftc-counts.")] = "callsieve",
-    published: Annotated[
-        str | None, typer.Option(help="Day of publication; complaints count as known from then on.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Parquet file for the keyed complaints.")] = None,
+    layout: Annotated[str, Option(help="callsieve, 12321, ftc or ftc-counts.")] = "callsieve",
+    published: Annotated[str | None, Option(help="Day of publication; complaints count as known from then on.")] = None,
+    out: Annotated[Path | None, Option("--out", help="Parquet file for the keyed complaints.")] = None,
     key: KeyFile = None,
 ) -> Result:
     """Replace the numbers of a complaint file by tokens, and print its counts.
@@ -162,14 +159,11 @@ def complaints(
 
 @console.private
 def checks(
-    file: Annotated[Path, typer.Option("--checks", help="File of checked numbers: number, verdict, checked_at.")],
+    file: Annotated[Path, Option("--checks", help="File of checked numbers: number, verdict, checked_at.")],
     rows: RowOptions,
-    layout: Annotated[
-        str, typer.Option(help="callsieve, or a TOML file, such as of calls with `checks`.")
-    ] = "callsieve",
+    layout: Annotated[str, Option(help="callsieve, or a TOML file, such as of calls with `checks`.")] = "callsieve",
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Parquet file: findings.parquet in a folder to learn from; rows are added."),
+        Path | None, Option("--out", help="Parquet file: findings.parquet in a folder to learn from; rows are added.")
     ] = None,
     key: KeyFile = None,
 ) -> Result:
@@ -192,17 +186,15 @@ def checks(
 
 @console.private
 def trusted(
-    file: Annotated[Path, typer.Argument(help="File of trusted numbers: number, kind, trusted_from, trusted_to.")],
+    file: Annotated[Path, Argument(help="File of trusted numbers: number, kind, trusted_from, trusted_to.")],
     rows: RowOptions,
     act: ImportOptions,
-    layout: Annotated[
-        str, typer.Option(help="callsieve, or a TOML file, such as of calls with `trusted`.")
-    ] = "callsieve",
+    layout: Annotated[str, Option(help="callsieve, or a TOML file, such as of calls with `trusted`.")] = "callsieve",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to learn from, or its lists.parquet; rows are added.")
+        Path | None, Option("--out", help="Folder to learn from, or its lists.parquet; rows are added.")
     ] = None,
     registers: Annotated[
-        Path | None, typer.Option("--registers", help="Folder of registers for `callsieve score`; rows are added.")
+        Path | None, Option("--registers", help="Folder of registers for `callsieve score`; rows are added.")
     ] = None,
     key: KeyFile = None,
 ) -> Result:
@@ -237,8 +229,8 @@ def trusted(
 
 @console.private
 def columns(
-    file: Annotated[Path, typer.Argument(help="CSV or Parquet: number, known_at and numeric columns.")],
-    out: Annotated[Path, typer.Option("--out", help="Parquet file: columns.parquet in a folder to learn from.")],
+    file: Annotated[Path, Argument(help="CSV or Parquet: number, known_at and numeric columns.")],
+    out: Annotated[Path, Option("--out", help="Parquet file: columns.parquet in a folder to learn from.")],
     key: KeyFile = None,
     zone: str = "Asia/Shanghai",
 ) -> Result:
@@ -259,15 +251,15 @@ def columns(
 
 @console.private
 def registers(
-    folder: Annotated[Path, typer.Argument(help="Folder of registers: NAME.csv, .parquet or .jsonl.")],
+    folder: Annotated[Path, Argument(help="Folder of registers: NAME.csv, .parquet or .jsonl.")],
     out: Out,
     act: ImportOptions,
     key: KeyFile = None,
     zone: str = "Asia/Shanghai",
     quarantine: Annotated[
-        Path | None, typer.Option("--quarantine", help="Folder for invalid rows, with their reasons.")
+        Path | None, Option("--quarantine", help="Folder for invalid rows, with their reasons.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on the first invalid row.")] = False,
+    strict: Annotated[bool, Option("--strict", help="Fail on the first invalid row.")] = False,
 ) -> Result:
     """Replace the numbers and trunks of registers by tokens, and write them as the scorer reads them.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from callsieve.features.files.dates import checked_days, now_ms, time_zone, utc_text
 from callsieve.features.keys.tokens import read_key
@@ -30,12 +31,11 @@ from .log_options import LogOptions
 class ListIssuer:
     """The issuer of a list, the key that makes its tokens, the key that signs it, and the model that flags numbers."""
 
-    issuer: Annotated[str, typer.Option("--issuer", help="Name of the issuer, as readers write it in their file.")]
-    key: Annotated[Path, typer.Option("--key", help="Key file (purpose sharing) that makes the tokens of the list.")]
+    issuer: Annotated[str, Option("--issuer", help="Name of the issuer, as readers write it in their file.")]
+    key: Annotated[Path, Option("--key", help="Key file (purpose sharing) that makes the tokens of the list.")]
     signing_key: Path
     bundle: Annotated[
-        Path | None,
-        typer.Option("--bundle", help="Model behind the verdicts, whose certified error bound the list states."),
+        Path | None, Option("--bundle", help="Model behind the verdicts, whose certified error bound the list states.")
     ] = None
     trust: Trust = None
 
@@ -55,31 +55,29 @@ class ListedFor:
     """The files that say which numbers are listed; without them all numbers are."""
 
     store_key: Annotated[
-        Path | None, typer.Option("--store-key", help="Key file that made the tokens in verdicts and findings.")
+        Path | None, Option("--store-key", help="Key file that made the tokens in verdicts and findings.")
     ] = None
     issued: Annotated[
         Path | None,
-        typer.Option(
-            "--issued", help="Private file of the tokens on the list, by which cleared numbers are withdrawn."
-        ),
+        Option("--issued", help="Private file of the tokens on the list, by which cleared numbers are withdrawn."),
     ] = None
-    verdicts: Annotated[Path | None, typer.Option("--verdicts", help="File that `callsieve score --out` wrote.")] = None
-    findings: Annotated[
-        Path | None, typer.Option("--findings", help="Findings (Parquet): number, nuisance, known_at.")
-    ] = None
+    verdicts: Annotated[Path | None, Option("--verdicts", help="File that `callsieve score --out` wrote.")] = None
+    findings: Annotated[Path | None, Option("--findings", help="Findings (Parquet): number, nuisance, known_at.")] = (
+        None
+    )
     exclude: Annotated[
-        Path | None, typer.Option("--exclude", help="Cleared numbers: tokens, one a line, or exclusions.parquet.")
+        Path | None, Option("--exclude", help="Cleared numbers: tokens, one a line, or exclusions.parquet.")
     ] = None
 
 
 def publish(
-    numbers: Annotated[Path, typer.Argument(help="Text file with one candidate number a line.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the issuer's lists, for readers.")],
+    numbers: Annotated[Path, Argument(help="Text file with one candidate number a line.")],
+    out: Annotated[Path, Option("--out", help="Folder of the issuer's lists, for readers.")],
     issuer: ListIssuer,
     reasons: ListedFor,
     valid_days: ValidDays = 2.0,
     by_prefix: Annotated[
-        bool, typer.Option("--by-prefix", help="Write 256 lists by prefix, too, for readers who take a part.")
+        bool, Option("--by-prefix", help="Write 256 lists by prefix, too, for readers who take a part.")
     ] = False,
 ) -> Result:
     """Publish the next signed list of nuisance numbers as tokens: what is new since the last, and what is withdrawn.
@@ -133,7 +131,7 @@ def publish(
 
 
 def lookup(
-    lists: Annotated[Path, typer.Argument(help="TOML file of lists, as --lists of the services takes it.")],
+    lists: Annotated[Path, Argument(help="TOML file of lists, as --lists of the services takes it.")],
     json: bool = False,
 ) -> Result:
     """Print the issuers that list each number on standard input, one a line; "no" for a number that none lists.
@@ -158,21 +156,19 @@ def lookup(
 class Firm:
     """A firm of the list of discredited firms, and the folder of registers that holds the list."""
 
-    registers: Annotated[Path, typer.Option("--registers", help="Folder that `callsieve ingest registers` wrote.")]
-    role: Annotated[str, typer.Argument(help="principal or agent, as the register of campaigns names it.")]
+    registers: Annotated[Path, Option("--registers", help="Folder that `callsieve ingest registers` wrote.")]
+    role: Annotated[str, Argument(help="principal or agent, as the register of campaigns names it.")]
 
 
-FirmName = Annotated[str, typer.Argument(help="Name of the firm, as the register of campaigns writes it.")]
+FirmName = Annotated[str, Argument(help="Name of the firm, as the register of campaigns writes it.")]
 
 
 def discredit(
     party: FirmName,
     firm: Firm,
     log: LogOptions,
-    why: Annotated[str, typer.Option("--why", help="Reason, for the notice and the audit log.")],
-    days: Annotated[
-        int, typer.Option(min=1, help="Days until it takes effect, for an appeal.")
-    ] = discredited.APPEAL_DAYS,
+    why: Annotated[str, Option("--why", help="Reason, for the notice and the audit log.")],
+    days: Annotated[int, Option(min=1, help="Days until it takes effect, for an appeal.")] = discredited.APPEAL_DAYS,
 ) -> Result:
     """List a firm as discredited (失信), print the notice to it, and record it in the audit log.
 
@@ -193,7 +189,7 @@ def appeal_discredited(
     party: FirmName,
     firm: Firm,
     log: LogOptions,
-    why: Annotated[str, typer.Option("--why", help="Why the appeal is upheld, for the audit log.")],
+    why: Annotated[str, Option("--why", help="Why the appeal is upheld, for the audit log.")],
 ) -> Result:
     """End the entry of a discredited firm whose appeal is upheld, and record it in the audit log.
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typer import Option
 
 from callsieve.features.files.atomic import sha256
 from callsieve.training.oversight.log.audit_log import SignedLog, user
@@ -39,7 +39,7 @@ LOOK_OPTIONS = ("audit_log", "signing_key")
 class RunOptions:
     """A run's folder and its audit log."""
 
-    path: Annotated[Path, typer.Option("--in", help="Folder of a run, with its audit log and MLflow store.")] = Path(
+    path: Annotated[Path, Option("--in", help="Folder of a run, with its audit log and MLflow store.")] = Path(
         "callsieve-run"
     )
     audit_log: Path | None = None
@@ -104,7 +104,7 @@ class ImportOptions:
 class Request:
     """The requester of a disclosure and the purpose."""
 
-    purpose: Annotated[str, typer.Option("--purpose", help="Purpose, for the audit log.")]
+    purpose: Annotated[str, Option("--purpose", help="Purpose, for the audit log.")]
     person: str
 
 
@@ -114,7 +114,7 @@ class Permission:
 
     gates: Path | None = None
     ticket: Annotated[
-        list[Path] | None, typer.Option("--ticket", help="File that `privacy ticket agree` wrote; repeat for several.")
+        list[Path] | None, Option("--ticket", help="File that `privacy ticket agree` wrote; repeat for several.")
     ] = None
 
     def control(self, log: SignedLog) -> AccessControl:
@@ -127,9 +127,9 @@ class Period:
     """The days of a report or an audit, and the verdicts on their calls."""
 
     verdicts: Annotated[
-        Path | None, typer.Option("--verdicts", help="File that `callsieve score --out` wrote for these calls.")
+        Path | None, Option("--verdicts", help="File that `callsieve score --out` wrote for these calls.")
     ] = None
     until: Annotated[
-        str | None, typer.Option("--until", help="Local date after the last day; by default after the last call.")
+        str | None, Option("--until", help="Local date after the last day; by default after the last call.")
     ] = None
-    days: Annotated[int, typer.Option("--days", min=1, help="Number of days; compared with as many days before.")] = 7
+    days: Annotated[int, Option("--days", min=1, help="Number of days; compared with as many days before.")] = 7

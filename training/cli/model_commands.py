@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from callsieve.features.files.dates import parse_day
 from callsieve.serving.bundle.signing import generate_signing_key, read_public_key, read_signing_key, signer_path
@@ -20,8 +20,8 @@ from callsieve.training.oversight.log.run_paths import run_paths
 
 from .log_options import LookOptions, RunOptions, SignedRunOptions
 
-Approvals = Annotated[list[Path], typer.Option(help="File of an approval; repeat for several.")]
-Run = Annotated[str, typer.Argument(help="Id of the run in MLflow, or of its model.")]
+Approvals = Annotated[list[Path], Option(help="File of an approval; repeat for several.")]
+Run = Annotated[str, Argument(help="Id of the run in MLflow, or of its model.")]
 
 
 def verify(bundle: Bundle, trust: Trust = None, json: bool = False) -> Result:
@@ -50,7 +50,7 @@ def export(
     bundle: Bundle,
     out: Annotated[
         Path,
-        typer.Option(
+        Option(
             help="New file NAME.onnx, for a handset: scores without content or reasons; or new folder, for `mlflow "
             "models serve` and Spark."
         ),
@@ -81,10 +81,10 @@ def export(
 def monitor(
     bundle: Bundle,
     data: Annotated[
-        Path, typer.Option("--data", help="Folder with calls, complaints and findings of the day and 28 days before.")
+        Path, Option("--data", help="Folder with calls, complaints and findings of the day and 28 days before.")
     ],
     look: LookOptions,
-    day: Annotated[str | None, typer.Option(help="Local date, such as 2026-03-01; by default the last day.")] = None,
+    day: Annotated[str | None, Option(help="Local date, such as 2026-03-01; by default the last day.")] = None,
     trust: Trust = None,
     threads: int = 0,
 ) -> Result:
@@ -116,7 +116,7 @@ def monitor(
 def approve(
     run: Run,
     signing_key: Path,
-    out: Annotated[Path, typer.Option("--out", help="New file for the approval.")],
+    out: Annotated[Path, Option("--out", help="New file for the approval.")],
     folder: RunOptions,
     tracking_uri: str | None = None,
 ) -> Result:
@@ -134,7 +134,7 @@ def approve(
     return Result(facts, [*gates, f"{out}: model {facts['statement']['model']} approved by key {facts['key']}"])
 
 
-def approver_key(key: Annotated[Path, typer.Argument(help="New file for the private key (PEM).")]) -> Result:
+def approver_key(key: Annotated[Path, Argument(help="New file for the private key (PEM).")]) -> Result:
     """Make a signing key of a person or a log, and print its line for a gates file.
 
     Next: callsieve model sign-gates.
@@ -148,7 +148,7 @@ def approver_key(key: Annotated[Path, typer.Argument(help="New file for the priv
 
 
 def sign_gates(
-    file: Annotated[Path, typer.Argument(metavar="GATES", help="Gates file that names its owner.")], signing_key: Path
+    file: Annotated[Path, Argument(metavar="GATES", help="Gates file that names its owner.")], signing_key: Path
 ) -> Result:
     """Sign a gates file as its owner, who must not be the trainer; without this signature no model is promoted.
 
@@ -165,8 +165,7 @@ def promote(
     approval: Approvals,
     folder: SignedRunOptions,
     data: Annotated[
-        Path | None,
-        typer.Option("--data", help="Folder of the run's calls, on which the model must beat the champion."),
+        Path | None, Option("--data", help="Folder of the run's calls, on which the model must beat the champion.")
     ] = None,
     tracking_uri: str | None = None,
     threads: int = 0,
@@ -212,15 +211,15 @@ class AdaptedFrom:
     trust: Trust = None
     answers: Annotated[
         list[Path] | None,
-        typer.Option("--answers", help="Filled-in sheet of the run; repeat in its order; by default as recorded."),
+        Option("--answers", help="Filled-in sheet of the run; repeat in its order; by default as recorded."),
     ] = None
 
 
 def replay(
-    run: Annotated[str, typer.Argument(help="Folder of a run, or with --tracking-uri its id in MLflow.")],
+    run: Annotated[str, Argument(help="Folder of a run, or with --tracking-uri its id in MLflow.")],
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", help="Folder of the run's calls; repeat for several; by default as recorded."),
+        Option("--data", help="Folder of the run's calls; repeat for several; by default as recorded."),
     ] = None,
     tracking_uri: str | None = None,
     audit_log: Path | None = None,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from callsieve.features.files.atomic import check_present
 from callsieve.features.files.dates import now_ms
@@ -28,7 +28,7 @@ from .log_options import ActOptions, LogOptions
 if TYPE_CHECKING:
     from callsieve.training.oversight.privacy.places import Places
 
-RulesFile = Annotated[Path | None, typer.Option("--rules", help="Retention rules; by default the shipped rules.")]
+RulesFile = Annotated[Path | None, Option("--rules", help="Retention rules; by default the shipped rules.")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,12 +37,11 @@ class PlaceOptions:
 
     store: str | None = None
     verdicts: Annotated[
-        list[Path] | None,
-        typer.Option("--verdicts", help="File that `callsieve score --out` wrote; repeat for several."),
+        list[Path] | None, Option("--verdicts", help="File that `callsieve score --out` wrote; repeat for several.")
     ] = None
     registers: Annotated[
         list[Path] | None,
-        typer.Option("--registers", help="Folder that `callsieve ingest registers` wrote; repeat for several."),
+        Option("--registers", help="Folder that `callsieve ingest registers` wrote; repeat for several."),
     ] = None
     rules: RulesFile = None
 
@@ -60,21 +59,21 @@ class PlaceOptions:
         )
 
 
-DeclaredFolder = Annotated[Path, typer.Argument(help="Folder of calls or registers.")]
+DeclaredFolder = Annotated[Path, Argument(help="Folder of calls or registers.")]
 
 
 def declare(
     folder: DeclaredFolder,
     act: ActOptions,
-    source: Annotated[str, typer.Option(help="Source of the rows.")] = "",
-    basis: Annotated[str, typer.Option(help="Legal basis for storing them.")] = "",
+    source: Annotated[str, Option(help="Source of the rows.")] = "",
+    basis: Annotated[str, Option(help="Legal basis for storing them.")] = "",
     purpose: Annotated[
         list[str] | None,
-        typer.Option(help="Permitted purpose; repeat for several. training includes evaluation and monitoring."),
+        Option(help="Permitted purpose; repeat for several. training includes evaluation and monitoring."),
     ] = None,
-    until: Annotated[str, typer.Option(help="Last UTC day of the permission, such as 2027-01-31.")] = "",
+    until: Annotated[str, Option(help="Last UTC day of the permission, such as 2027-01-31.")] = "",
     change: Annotated[
-        bool, typer.Option("--change", help="Change a declaration; options that are left out stay as they are.")
+        bool, Option("--change", help="Change a declaration; options that are left out stay as they are.")
     ] = False,
 ) -> Result:
     """Declare the source and the permitted purposes of a folder; commands refuse other purposes and later days.
@@ -135,8 +134,8 @@ def undeclare(folder: DeclaredFolder, act: ActOptions) -> Result:
 def retention(
     log: LogOptions,
     places: PlaceOptions,
-    data: Annotated[Path | None, typer.Option("--data", help="Folder of keyed calls.")] = None,
-    state: Annotated[Path | None, typer.Option("--state", help="Folder of a service's live state.")] = None,
+    data: Annotated[Path | None, Option("--data", help="Folder of keyed calls.")] = None,
+    state: Annotated[Path | None, Option("--state", help="Folder of a service's live state.")] = None,
 ) -> Result:
     """Erase expired rows, and record plan and result in the audit log; exit code 1 if expired rows remain.
 
@@ -160,10 +159,10 @@ def retention(
 def hold(
     data: Data,
     log: LogOptions,
-    purpose: Annotated[str, typer.Option("--purpose", help="Purpose, for the audit log: the case or the order.")],
+    purpose: Annotated[str, Option("--purpose", help="Purpose, for the audit log: the case or the order.")],
     person: str,
     token: Annotated[
-        list[str] | None, typer.Argument(metavar="[TOKEN]...", help="Tokens of callers whose calls are copied, too.")
+        list[str] | None, Argument(metavar="[TOKEN]...", help="Tokens of callers whose calls are copied, too.")
     ] = None,
 ) -> Result:
     """Copy calls that failed authentication to held.parquet, which is stored for tracing longer than the calls.
@@ -268,12 +267,12 @@ def _show(files: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def new(
-    path: Annotated[Path, typer.Argument(help="New key file, readable by its owner only.")],
+    path: Annotated[Path, Argument(help="New key file, readable by its owner only.")],
     epoch: Annotated[
-        str, typer.Option(help="Name of the epoch, the time in which the key is used; each token begins with it.")
+        str, Option(help="Name of the epoch, the time in which the key is used; each token begins with it.")
     ],
     purpose: Annotated[
-        Purpose, typer.Option(help="What the tokens are for; the key is refused for any other purpose.")
+        Purpose, Option(help="What the tokens are for; the key is refused for any other purpose.")
     ] = "records",
 ) -> Result:
     """Make a key that turns numbers into tokens.
@@ -290,9 +289,9 @@ def new(
 
 
 def rotate(
-    old: Annotated[Path, typer.Argument(help="Key file of the current epoch.")],
-    path: Annotated[Path, typer.Argument(help="New key file for the next epoch.")],
-    epoch: Annotated[str, typer.Option(help="Name of the next epoch.")],
+    old: Annotated[Path, Argument(help="Key file of the current epoch.")],
+    path: Annotated[Path, Argument(help="New key file for the next epoch.")],
+    epoch: Annotated[str, Option(help="Name of the next epoch.")],
 ) -> Result:
     """Make the key of the next epoch; `rekey` then converts all stored tokens.
 
@@ -307,19 +306,17 @@ def rotate(
 
 @console.private
 def rekey(
-    old: Annotated[Path, typer.Argument(help="Key file of the old epoch.")],
-    path: Annotated[Path, typer.Argument(help="Key file of the new epoch.")],
+    old: Annotated[Path, Argument(help="Key file of the old epoch.")],
+    path: Annotated[Path, Argument(help="Key file of the new epoch.")],
     log: LogOptions,
-    data: Annotated[
-        list[Path] | None, typer.Option("--data", help="Folder of keyed tables; repeat for several.")
-    ] = None,
+    data: Annotated[list[Path] | None, Option("--data", help="Folder of keyed tables; repeat for several.")] = None,
     state: Annotated[
-        Path | None, typer.Option("--state", help="Folder of a service's live state; stop the service first.")
+        Path | None, Option("--state", help="Folder of a service's live state; stop the service first.")
     ] = None,
     store: str | None = None,
     callees: Annotated[
         tuple[Path, Path] | None,
-        typer.Option("--callees-key", help="Old and new key of the called numbers in verdicts and exports."),
+        Option("--callees-key", help="Old and new key of the called numbers in verdicts and exports."),
     ] = None,
 ) -> Result:
     """Convert all tokens of the old epoch into tokens of the new epoch, and write no table of pairs.
@@ -339,12 +336,11 @@ def rekey(
 
 
 def destroy(
-    path: Annotated[Path, typer.Argument(help="Key file of the epoch that ends.")],
+    path: Annotated[Path, Argument(help="Key file of the epoch that ends.")],
     why: Why,
     log: LogOptions,
     data: Annotated[
-        list[Path] | None,
-        typer.Option("--data", help="Folder that must have no token of this key; repeat for several."),
+        list[Path] | None, Option("--data", help="Folder that must have no token of this key; repeat for several.")
     ] = None,
 ) -> Result:
     """Destroy a key, so that no copy of its tokens can be linked to a number.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from callsieve.features.files.atomic import write_atomic
 from callsieve.serving.cli import console
@@ -111,7 +111,7 @@ def decay(
 def worlds(
     out: Out = Path("callsieve-worlds"),
     size: Size = "small",
-    count: Annotated[int, typer.Option("--worlds", min=1, max=900, help="Number of worlds to learn from.")] = 16,
+    count: Annotated[int, Option("--worlds", min=1, max=900, help="Number of worlds to learn from.")] = 16,
     valid_from: ValidFrom = "",
     valid_days: ValidDays = 90.0,
     signing_key: Path | None = None,

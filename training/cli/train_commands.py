@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from callsieve.serving.cli import console
 from callsieve.serving.cli.configuration import refuse_unused
@@ -34,22 +35,18 @@ class KeyedFolders:
 
     data: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--data", help="Folder with calls, complaints and findings (Parquet), or with several such folders."
-        ),
+        Option("--data", help="Folder with calls, complaints and findings (Parquet), or with several such folders."),
     ] = None
     more: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="More folders like --data, for a shell's *.")
+        list[Path] | None, Argument(metavar="[FOLDER]...", help="More folders like --data, for a shell's *.")
     ] = None
     certify: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder used only for the certificate and the figures; by default a part of each --data."),
+        Option(help="Folder used only for the certificate and the figures; by default a part of each --data."),
     ] = None
     poorer_feeds: Annotated[
         bool,
-        typer.Option(
-            "--poorer-feeds", help="Also train for incomplete records: answered calls only, outgoing calls only."
-        ),
+        Option("--poorer-feeds", help="Also train for incomplete records: answered calls only, outgoing calls only."),
     ] = False
 
 
@@ -89,12 +86,12 @@ class TrainOptions(RecordOptions):
     """How a model is trained, signed and recorded."""
 
     only: FeatureNames = None
-    parameters: Annotated[Path | None, typer.Option(help="LightGBM parameters (TOML), such as num_leaves = 31.")] = None
+    parameters: Annotated[Path | None, Option(help="LightGBM parameters (TOML), such as num_leaves = 31.")] = None
     own_columns: Annotated[
-        bool, typer.Option("--own-columns", help="Also learn from the own columns in columns.parquet of each folder.")
+        bool, Option("--own-columns", help="Also learn from the own columns in columns.parquet of each folder.")
     ] = False
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count days, labelled calls and groups of each fold; train nothing.")
+        bool, Option("--dry-run", help="Count days, labelled calls and groups of each fold; train nothing.")
     ] = False
 
     def settings(self, keyed: KeyedFolders, own_names: tuple[str, ...]) -> Settings:
@@ -227,14 +224,12 @@ class AdaptOptions:
     bundle: ShippedBundle = None
     trust: Trust = None
     data: Annotated[
-        Path | None, typer.Option("--data", help="Folder of keyed calls, complaints and findings, in place of --calls.")
+        Path | None, Option("--data", help="Folder of keyed calls, complaints and findings, in place of --calls.")
     ] = None
     answers: Annotated[
-        list[Path] | None, typer.Option("--answers", help="Filled-in to_check.csv of an earlier run; repeatable.")
+        list[Path] | None, Option("--answers", help="Filled-in to_check.csv of an earlier run; repeatable.")
     ] = None
-    ask: Annotated[
-        int, typer.Option("--ask", min=0, max=100_000, help="Numbers to draw for a first round of checks.")
-    ] = 175
+    ask: Annotated[int, Option("--ask", min=0, max=100_000, help="Numbers to draw for a first round of checks.")] = 175
 
 
 def adapt(

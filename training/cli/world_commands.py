@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from callsieve.serving.cli import console
 from callsieve.serving.cli.console import Result
@@ -22,8 +22,7 @@ def demo(
     threads: int = 0,
     lang: str = "en",
     full: Annotated[
-        bool,
-        typer.Option("--full", help="Adapt the shipped model, too. The world is larger: small in place of village."),
+        bool, Option("--full", help="Adapt the shipped model, too. The world is larger: small in place of village.")
     ] = False,
 ) -> Result:
     """Simulate calls, evaluate the shipped model on them, train a small model, and write report.html.
@@ -56,15 +55,13 @@ def simulate(
     seed: int = 1,
     scenario: Scenario = None,
     key: Annotated[
-        Path | None,
-        typer.Option("--key", help="Key file that turns numbers into tokens; by default a new key beside --out."),
+        Path | None, Option("--key", help="Key file that turns numbers into tokens; by default a new key beside --out.")
     ] = None,
     worlds: Annotated[
-        int,
-        typer.Option(min=1, help="Number of worlds, with this seed and the next ones; each gets a folder in --out."),
+        int, Option(min=1, help="Number of worlds, with this seed and the next ones; each gets a folder in --out.")
     ] = 1,
     vary: Annotated[
-        bool, typer.Option("--vary", help="Draw the assumed parameters of each world from stated ranges.")
+        bool, Option("--vary", help="Draw the assumed parameters of each world from stated ranges.")
     ] = False,
 ) -> Result:
     """Write one or more simulated worlds: call records with a known truth.
