@@ -1,4 +1,4 @@
-"""Trusted numbers as a plain file: `ingest trusted`, the labels of a folder, registers, and every fault of a row."""
+"""Trusted numbers as a plain file: `ingest trusted`, the labels of a folder and registers."""
 
 import json
 from datetime import UTC, datetime
@@ -17,27 +17,18 @@ from callsieve.training.data.trusted_files import KINDS
 from callsieve.training.oversight.log.audit_log import payloads, user
 from callsieve.training.oversight.privacy import register_folders, tables
 from tests.support.erasures import carried_out
-from tests.support.trainings.label_files import KEY, assert_quarantined, labelled, moment, token
+from tests.support.trainings import label_files
+from tests.support.trainings.label_files import INNOCENT as SHOP
+from tests.support.trainings.label_files import KEY, ingester, labelled, moment, token
+from tests.support.trainings.label_files import NUISANCE as SURVEY
 
-HEAD = "number,kind,trusted_from,trusted_to"
-SURVEY, SHOP = "95013123456", "13900139000"
-GOOD = f"{SURVEY},survey,2025-03-04T10:00:00Z,"
+HEAD, GOOD = label_files.HEADS["trusted"], label_files.GOOD["trusted"]
 MOMENT = pd.Timedelta(1, "ms")
 
 
 @pytest.fixture
 def ingest(run_command, tmp_path):
-    """Runs `ingest trusted` on lines of text; returns its figures and the table of lists."""
-    KEY.write(tmp_path / "number.key")
-
-    def run(*lines, head=HEAD, layout="callsieve", options=()):
-        (tmp_path / "trusted.csv").write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
-        words = (tmp_path / "trusted.csv", "--layout", layout, "--key", tmp_path / "number.key", "--out", tmp_path)
-        code, out, err = run_command("ingest", "trusted", *words, "--json", *options)
-        assert code == 0, err
-        return json.loads(out), pq.read_table(tmp_path / "lists.parquet")
-
-    return run
+    return ingester(run_command, tmp_path, "trusted")
 
 
 def spans(table):
@@ -81,34 +72,6 @@ def test_a_number_is_known_to_be_trusted_from_its_start_on(ingest, written, begi
 
 
 @pytest.mark.parametrize(
-    ("row", "reason", "refused"),
-    [
-        (",survey,2025-03-04,", "missing_number", 1),
-        ("anonymous,survey,2025-03-04,", "bad_number", 1),
-        ("+86 139 xxxx 9000,survey,2025-03-04,", "bad_number", 1),
-        ("13900139000.0,survey,2025-03-04,", "bad_number", 1),
-        ("13900139000,friend,2025-03-04,", "unknown_word", 1),
-        ("13900139000,13900139000,2025-03-04,", "unknown_word", 1),
-        ("13900139000,,2025-03-04,", "unknown_word", 1),
-        ("13900139000,survey,,", "bad_time", 1),
-        ("13900139000,survey,13900139000,", "bad_time", 1),
-        ("13900139000,survey,2025-03-04,13900139000", "bad_time", 1),
-        ("13900139000,survey,2025-03-04,2025-03-04", "end_before_start", 1),
-        ("13900139000,survey,2025-03-04", "bad_number_of_columns", 1),
-        (GOOD.replace(SURVEY, f"+86{SURVEY}"), "duplicate", 1),
-        (f"{GOOD}2025-04-01\n{SHOP},survey,2025-03-04,", "bad_value", 2),
-        (GOOD.replace("survey", "customer") + f"\n{SHOP},survey,2025-03-04,", "bad_value", 2),
-    ],
-)
-def test_every_invalid_row_has_its_reason_and_no_number_is_shown(ingest, run_command, tmp_path, row, reason, refused):
-    quarantine = tmp_path / "quarantine.jsonl"
-    figures, table = ingest(GOOD, row, options=("--quarantine", quarantine))
-    assert table.num_rows == 1
-    command = ("ingest", "trusted", tmp_path / "trusted.csv", "--key", tmp_path / "number.key")
-    assert_quarantined(run_command, command, figures, quarantine, reason, refused)
-
-
-@pytest.mark.parametrize(
     ("text", "head", "line"),
     [
         ('[clock]\nzone = "UTC"\n[columns]\ncaller = ["a"]\n', HEAD, f"{SURVEY},survey,2025-03-04T10:00:00,"),
@@ -133,24 +96,6 @@ def test_a_layout_names_columns_and_words(ingest, tmp_path, text, head, line):
     _, table = ingest(line, head=head, layout=tmp_path / "op.toml")
     assert spans(table) == [("trusted survey", "03-04 10:00", None, "03-04 10:00")]
     assert table["number"].to_pylist() == [token(SURVEY)]
-
-
-@pytest.mark.parametrize(
-    ("text", "head", "says"),
-    [
-        ('[trusted]\nkind = { poll = "survey?" }\n', HEAD, "kind[...]: invalid enum value 'survey?'"),
-        ("[trusted]\ncolumns = { verdict = ['a'] }\n", HEAD, "unknown field `verdict`"),
-        (None, HEAD, "layout '12321': expected callsieve, or a .toml file"),
-        ("", "number,kind,since", "trusted.csv: column 3 is not known, expected kind, known_at, number, trusted_from"),
-        ("", "number,trusted_from,trusted_to", "trusted.csv: no column for kind, expected kind"),
-    ],
-)
-def test_an_invalid_layout_or_header_is_one_line(command_error, tmp_path, text, head, says):
-    (tmp_path / "op.toml").write_text(text or "")
-    (tmp_path / "trusted.csv").write_text(f"{head}\n{GOOD}\n")
-    layout = "12321" if text is None else tmp_path / "op.toml"
-    error = command_error("ingest", "trusted", tmp_path / "trusted.csv", "--layout", layout)
-    assert says in error.splitlines()[-1] and SURVEY not in error
 
 
 def test_a_row_replaces_the_one_of_its_number_and_start_in_lists_and_register(ingest, tmp_path):
@@ -191,14 +136,6 @@ def test_a_row_replaces_the_one_of_its_number_and_start_in_lists_and_register(in
 def test_each_kind_has_a_list_in_the_label_policy(ingest):
     _, table = ingest(*(f"1390013900{place},{kind},2025-03-04," for place, kind in enumerate(KINDS)))
     assert {name.removeprefix("trusted ") for name in table["list"].to_pylist()} == set(KINDS)
-
-
-@pytest.mark.parametrize("option", ["--out", "--registers"])
-def test_no_rows_are_added_under_a_key_that_is_not_kept(command_error, tmp_path, monkeypatch, option):
-    monkeypatch.delenv("CALLSIEVE_KEY", raising=False)
-    (tmp_path / "trusted.csv").write_text(f"{HEAD}\n{GOOD}\n")
-    error = command_error("ingest", "trusted", tmp_path / "trusted.csv", option, tmp_path / "new")
-    assert f"{option}: expected --key FILE" in error and not (tmp_path / "new").exists()
 
 
 def test_the_register_has_the_tokens_of_calls_and_counts_from_the_start_of_the_trust(ingest, tmp_path):
