@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from .adapt.base import read_base
     from .data.dataset import Dataset, read_dataset
     from .estimator.classifier import NuisanceClassifier
-    from .estimator.forward_split import ForwardGroupSplit
-    from .estimator.out_of_fold import out_of_fold_probabilities
+    from .estimator.forward_split import ForwardGroupSplit, out_of_fold_probabilities
     from .model.settings import Settings
     from .run import record_training
     from .studies.demo import of_world
@@ -45,7 +44,7 @@ _FILES = {
     "NuisanceClassifier": "estimator.classifier",
     "Settings": "model.settings",
     "of_world": "studies.demo",
-    "out_of_fold_probabilities": "estimator.out_of_fold",
+    "out_of_fold_probabilities": "estimator.forward_split",
     "read_base": "adapt.base",
     "read_dataset": "data.dataset",
     "record_training": "run",

@@ -23,7 +23,7 @@ from callsieve.training.model.scores import out_of_fold_scores
 from callsieve.training.model.settings import Parameter, checked
 from callsieve.training.model.trees import read_forest
 
-from .group_codes import group_codes
+from .forward_split import group_codes
 from .word_columns import as_codes, word_columns
 
 NESTED = "parameters__"

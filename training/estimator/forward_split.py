@@ -1,4 +1,7 @@
-"""A scikit-learn splitter: tests later than training, after a gap, on groups that training has not seen."""
+"""A scikit-learn splitter: tests later than training, after a gap, on groups that training has not seen.
+
+Out-of-fold probabilities of any splitter are beside it; `cross_val_predict` needs one that tests every row once.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import BaseCrossValidator
+import sklearn
+from sklearn.model_selection import BaseCrossValidator, cross_validate
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import column_or_1d
 
 from callsieve.features.arrays import Array
 from callsieve.features.frame.frame_columns import LATEST
 from callsieve.training.model.split import fold_of_group
 
-from .group_codes import group_codes
 from .word_columns import as_frame
 
 
@@ -144,3 +149,51 @@ def class_of_groups(group: Array, y: Any) -> Array:
     highest = np.zeros(int(group.max(initial=0)) + 1, dtype=np.int64)
     np.maximum.at(highest, group, code)
     return np.asarray(highest[group])
+
+
+def out_of_fold_probabilities(estimator: Any, X: Any, y: Any, *, groups: Any, cv: BaseCrossValidator) -> Array:
+    """Returns the probability of the second class for each row, from the model that did not train on its group.
+
+    >>> import numpy as np
+    >>> from callsieve.training import ForwardGroupSplit, NuisanceClassifier, out_of_fold_probabilities
+    >>> day, caller = np.repeat(np.arange(30), 100), np.tile(np.arange(100), 30)
+    >>> X = np.random.default_rng(0).normal(size=(3000, 2))
+    >>> model = NuisanceClassifier(parameters={"rounds": 20, "min_data_in_leaf": 5})
+    >>> split = ForwardGroupSplit(86_400.0 * day, n_splits=2)
+    >>> p = out_of_fold_probabilities(model, X, X[:, 0] > 1, groups=caller, cv=split)
+    >>> bool(np.isnan(p[day < 17]).all()), bool(np.nanmean(p[X[:, 0] > 1]) > np.nanmean(p[X[:, 0] < 1]))
+    (True, True)
+
+    Args:
+        estimator: a classifier with `predict_proba`, or a pipeline that ends with one.
+        X: shape (rows, columns).
+        y: two classes, shape (rows,).
+        groups: the caller of each row, shape (rows,); splitter and classifier get it.
+        cv: a splitter such as `ForwardGroupSplit`, whose test sets have no row in common.
+    Returns: shape (rows,); NaN for a row that no split tests.
+    """
+    with sklearn.config_context(enable_metadata_routing=True):
+        fitted = cross_validate(
+            estimator, X, y, params={"groups": groups}, cv=cv, scoring=lambda *_: 0.0, error_score="raise",
+            return_estimator=True, return_indices=True,
+        )  # fmt: skip
+    probabilities = np.full(len(y), np.nan)
+    for model, test in zip(fitted["estimator"], fitted["indices"]["test"], strict=True):
+        probabilities[test] = model.predict_proba(_safe_indexing(X, test))[:, 1]
+    return probabilities
+
+
+def group_codes(groups: Any) -> Array:
+    """Returns the code of each row's group, shape (rows,)."""
+    try:
+        values = column_or_1d(groups)
+    except ValueError:
+        shape = np.shape(groups)
+        raise ValueError(f"groups: expected the caller of each row, got an array of shape {shape}") from None
+    missing = int(pd.isna(values).sum())
+    if missing:
+        raise ValueError(f"groups: expected the caller of each row, {missing} of {len(values)} rows have none")
+    try:
+        return np.asarray(np.unique(values, return_inverse=True)[1])
+    except TypeError:
+        raise ValueError("groups: expected all text or all numbers, got a mixture") from None
