@@ -19,7 +19,6 @@ from callsieve.training.oversight.log.looks import in_words
 from callsieve.training.reports import before_after as compared
 from callsieve.training.reports import headline_list as measure
 from callsieve.training.reports.check_page import PAGE
-from callsieve.training.reports.next_steps import not_better
 from callsieve.training.reports.wording import interval, missing, rule_in_words, share
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def training(figures: RecordedRun, folder: Path) -> None:
         show_table("checks and complaints", ("", "number"), compared.check_rows(adapted))
         for sentence in filter(None, (compared.too_few(adapted), f"learnt {adapted['learnt']}: {adapted['why']}")):
             say(sentence)
-    if sentence := not_better(figures):
+    if sentence := compared.advice(figures):
         say(sentence)
     covered(figures["covered"], figures["too_few"])
     if figures["by_folder"]:

@@ -23,6 +23,22 @@ class Rate(TypedDict):
     high: float | None
 
 
+class EqualError(TypedDict):
+    """A model and its base on the same judged calls, with as many innocent calls flagged by both.
+
+    calls, callers: nuisance. innocent: calls. flagged: of these by the model, at its thresholds. base_flagged: by the
+    base, at its own. caught: by the model. base_caught: by the base, at the error of the model.
+    """
+
+    calls: int
+    callers: int
+    innocent: int
+    flagged: int
+    base_flagged: int
+    caught: float | None
+    base_caught: float | None
+
+
 class Gain(Rate):
     """How many more of the nuisance calls of `callers` a model catches than the shipped model, on the same calls.
 
@@ -32,6 +48,7 @@ class Gain(Rate):
 
     callers: int
     better: bool
+    equal: EqualError
 
 
 class Mean(TypedDict):

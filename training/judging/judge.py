@@ -36,7 +36,7 @@ from .baselines import baseline_scores
 from .calls_made import by_calls_made, reliability_by
 from .class_figures import class_figures
 from .evasions import evasion_figures
-from .figures import Gain, HourlyRule
+from .figures import EqualError, Gain, HourlyRule
 from .headline import (
     JudgedCalls,
     PolicyActions,
@@ -162,20 +162,38 @@ def is_candidate(figures: Judgement) -> bool:
 
 def gain_on(s: JudgedCalls, band: Band, raw: Array, own: Band) -> Gain:
     """Returns how many more nuisance calls the model catches than another, each at its own thresholds."""
-    nuisance = s.rows & s.judged.nuisance
+    nuisance, equal = s.rows & s.judged.nuisance, at_equal_error(s, band, raw, own)
     if not nuisance.any():
-        return {"rate": None, "low": None, "high": None, "callers": 0, "better": False}
+        return {"rate": None, "low": None, "high": None, "callers": 0, "better": False, "equal": equal}
     flags = [aligned_scores(scores, s.stratum, of) >= of.threshold for scores, of in ((s.raw, band), (raw, own))]
     low, high = difference_interval(flags[0][nuisance], flags[1][nuisance], s.caller[nuisance], seed=s.seed)
-    innocent, callers = s.rows & ~s.judged.nuisance, len(np.unique(s.caller[nuisance]))
-    false, others = (int(flag[innocent].sum()) for flag in flags)
-    allowed = max(float(others), band.certificate.target * int(innocent.sum()))
+    allowed = max(float(equal["base_flagged"]), band.certificate.target * equal["innocent"])
     return {
         "rate": float(flags[0][nuisance].mean() - flags[1][nuisance].mean()),
         "low": low,
         "high": high,
-        "callers": callers,
-        "better": bool(low > 0 and callers >= FEWEST_CALLERS and false <= allowed),
+        "callers": equal["callers"],
+        "better": bool(low > 0 and equal["callers"] >= FEWEST_CALLERS and equal["flagged"] <= allowed),
+        "equal": equal,
+    }
+
+
+def at_equal_error(s: JudgedCalls, band: Band, raw: Array, own: Band) -> EqualError:
+    """Returns what a model catches at its thresholds, and its base where it flags no more innocent calls than that."""
+    model, base = (aligned_scores(scores, s.stratum, of) for scores, of in ((s.raw, band), (raw, own)))
+    nuisance, innocent = s.rows & s.judged.nuisance, s.rows & ~s.judged.nuisance
+    flagged, ranked = int((model[innocent] >= band.threshold).sum()), -np.sort(-base[innocent & ~np.isnan(base)])
+    first = ranked[flagged] if flagged < len(ranked) else -np.inf
+    judges = set(own.abstains) < set(STRATA)
+    caught = float((model[nuisance] >= band.threshold).mean()) if nuisance.any() else None
+    return {
+        "calls": int(nuisance.sum()),
+        "callers": len(np.unique(s.caller[nuisance])),
+        "innocent": int(innocent.sum()),
+        "flagged": flagged,
+        "base_flagged": int((base[innocent] >= own.threshold).sum()),
+        "caught": caught,
+        "base_caught": None if caught is None or not judges else float((base[nuisance] > first).mean()),
     }
 
 
@@ -195,7 +213,11 @@ def operating_point(t: Trained, raw: Array, bands: Sequence[Band]) -> OperatingP
         return None
     calls = judged_calls(t)
     abstaining = replace(calls, raw=aligned_scores(raw, calls.stratum, bands[0]))
-    return {"headline": headline_of(calls, raw, bands[0]), "slices": slice_figures(abstaining, bands[0])}
+    return {
+        "headline": headline_of(calls, raw, bands[0]),
+        "slices": slice_figures(abstaining, bands[0]),
+        "equal": at_equal_error(calls, t.card.thresholds[0], raw, bands[0]),
+    }
 
 
 def counts_of_folders(folders: Sequence[FolderFacts]) -> CallCounts:

@@ -17,7 +17,7 @@ from callsieve.training.oversight.log.payload_types import GateEntry
 from .calls_made import Bucket, SliceReliability
 from .class_figures import ClassFigures
 from .evasions import Evasion
-from .figures import Catch, Gain, Headline, Headlines, Point
+from .figures import Catch, EqualError, Gain, Headline, Headlines, Point
 from .headline import BandFigures, DetectionCurve, FolderFigures, Outcomes
 from .leak_probes import LeakProbes
 from .metrics import Histogram, NearCaller, PrecisionAtPrior, Ranking, Reliability, Slice
@@ -163,10 +163,14 @@ class Summary(TypedDict):
 
 
 class OperatingPoint(TypedDict):
-    """Another model on the judged calls at its own thresholds: its headline, and the kinds of callers."""
+    """Another model on the judged calls at its own thresholds: its headline, and the kinds of callers.
+
+    equal: what it catches at the error of the model of the run.
+    """
 
     headline: Headline
     slices: list[Slice]
+    equal: EqualError
 
 
 class DatasetEntry(TypedDict):

@@ -9,7 +9,7 @@ from callsieve.training.evidence.funnel import Covered
 from callsieve.training.judging.figures import Headline
 from callsieve.training.judging.metrics import Slice
 from callsieve.training.judging.run_figures import RunFigures
-from callsieve.training.language import gettext, words
+from callsieve.training.language import gettext, phrase, words
 
 from .headline_list import AT_MOST, CAUGHT, DETECTED, DETECTED_SOON, FLAGGED, MEDIAN, MOST, STOPPED
 from .wording import bracketed, count, per_10_000, share
@@ -17,6 +17,68 @@ from .wording import bracketed, count, per_10_000, share
 ON_JUDGED = (AT_MOST, CAUGHT, DETECTED, DETECTED_SOON, MEDIAN, MOST, STOPPED)
 
 Row = list[str]  # name, value of the base, value of the adapted model
+
+
+def advice(figures: RunFigures) -> str:
+    """Returns in one sentence whether to use the model in place of its base, and why; "" where no base is compared."""
+    adapted, base, gain = figures.get("adapted"), figures.get("base"), figures.get("gain")
+    if adapted and adapted["learnt"] == "nothing":
+        return gettext("Keep the base: nothing was learnt; %(why)s.", why=phrase(adapted["why"]))
+    if adapted and base is None:
+        return gettext("Use the new model: the base abstains on such records.")
+    equal = base["equal"] if adapted and base else gain["equal"] if gain else None
+    if equal is None:
+        return ""
+    caught, base_caught = equal["caught"], equal["base_caught"]
+    if caught is None:
+        return gettext("Keep the base: no judged nuisance call compares both models.")
+    better = gain["better"] if gain else base_caught is None or caught >= base_caught
+    if better and base_caught is None:
+        return gettext("Use the new model: the base abstains on such records.")
+    target = figures["headline"]["model"]["target"] * equal["innocent"]
+    numbers = {
+        "caught": share(caught),
+        "base": share(base_caught),
+        "flagged": count(equal["flagged"]),
+        "base_flagged": count(equal["base_flagged"]),
+        "innocent": count(equal["innocent"]),
+    }
+    if better and (gain or equal["flagged"] <= max(target, equal["base_flagged"])):
+        return gettext("Use the new model: at equal error it catches %(caught)s, the base %(base)s.", **numbers)
+    if not gain and equal["base_flagged"] > target >= equal["flagged"]:
+        return gettext(
+            "Use the new model: the base flags %(base_flagged)s of %(innocent)s innocent calls, more than the target.",
+            **numbers,
+        )
+    if gain:
+        return gettext(
+            "Keep the shipped model: nothing shows that the new one is better. At equal error it catches %(base)s, the "
+            "new model %(caught)s, which flags %(flagged)s of %(innocent)s innocent calls. "
+            "callsieve adapt fits the shipped model to your records.",
+            **numbers,
+        )
+    return gettext(
+        "Keep the base: at equal error it catches %(base)s, the new model %(caught)s, which flags %(flagged)s of "
+        "%(innocent)s innocent calls.",
+        **numbers,
+    )
+
+
+def advice_basis(figures: RunFigures) -> str:
+    """Returns which calls the catch at equal error covers, in words."""
+    compared = figures.get("base") or figures.get("gain")
+    if not compared:
+        return ""
+    equal = compared["equal"]
+    return gettext(
+        "Caught is the share of %(calls)s nuisance calls of %(callers)s numbers: %(judged)s. Equal error: each flags "
+        "at most %(flagged)s of the %(innocent)s innocent calls judged.",
+        calls=count(equal["calls"]),
+        callers=count(equal["callers"]),
+        judged=phrase(str(figures["data"]["judged_on"])),
+        flagged=count(equal["flagged"]),
+        innocent=count(equal["innocent"]),
+    )
 
 
 def too_few(adapted: AdaptedFigures) -> str:
@@ -27,7 +89,7 @@ def too_few(adapted: AdaptedFigures) -> str:
 
 
 def network_rows(adapted: AdaptedFigures) -> list[Row]:
-    """Returns the rows for all calls of the network: probable catch, and innocent calls flagged by the checks."""
+    """Returns the rows for all calls of the network: innocent calls flagged, estimated from the checks."""
 
     def row(name: str, text: Callable[[Side], str]) -> Row:
         return [name, *(text(side) if is_used(side) else abstains() for side in (adapted["before"], adapted["after"]))]
@@ -36,7 +98,6 @@ def network_rows(adapted: AdaptedFigures) -> list[Row]:
         return (too_few(adapted) or gettext("no check has a score")) if rate is None else per_10_000(rate)
 
     return [
-        row(gettext("nuisance calls caught, probably"), lambda side: share(side["caught"])),
         row(gettext("innocent calls flagged, estimate from checks"), lambda side: estimated(side["flagged"])),
         row(gettext("innocent calls flagged, at most (95 %% by checks)"), lambda side: estimated(side["bound"])),
     ]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from callsieve.training.evidence.funnel import fewest_calls
-from callsieve.training.judging.judge import SHIPPED, is_candidate
 from callsieve.training.judging.metrics import Slice
 from callsieve.training.judging.run_figures import RunFigures
 from callsieve.training.language import gettext, words
 from callsieve.training.model.certify import CONFIDENCE
 
-from .headline_list import CAUGHT, FLAGGED
 from .wording import count, is_counted, is_number, share
 
 FEW_NUMBERS = 30  # nuisance numbers; an interval of their catch rate is about 35 points wide
@@ -30,26 +28,12 @@ def missed(slices: list[Slice]) -> str:
     return gettext("; ").join(parts)
 
 
-def not_better(figures: RunFigures) -> str:
-    """Returns that a training is no better than the shipped model on the same calls, and what helps; "" if it is."""
-    shipped = (figures.get("baselines") or {}).get(SHIPPED)
-    if shipped is None or is_candidate(figures):
-        return ""
-    return gettext(
-        "Not better than the shipped model, which catches %(caught)s of the same nuisance calls and flags %(flagged)s "
-        "innocent ones: this model cannot be promoted. callsieve adapt fits the shipped model to your records.",
-        caught=CAUGHT.value(shipped),
-        flagged=FLAGGED.value(shipped),
-    )
-
-
 def next_steps(figures: RunFigures) -> list[str]:
     """Returns what would improve the model or its figures, most urgent first; a run that needs nothing has none."""
     heads, steps = figures.get("headline"), list[str]()
     if not heads:
         return []
     head = heads["model"]
-    steps += filter(None, [not_better(figures)])
     if head["certified"] is False and not figures.get("too_few"):  # the page says first what is too few
         if head["false_calls"]:
             step = gettext(

@@ -203,12 +203,11 @@ def populations(figures: RunFigures) -> list[Population]:
 
 
 def of_adaptation(figures: RunFigures, judged: tuple[str, str]) -> list[Population]:
-    """Returns the rows that only an adaptation has: the estimate from checks, the probable catch, the certificates."""
+    """Returns the rows that only an adaptation has: the estimate from checks, the certificates."""
     adapted, bands = figures["adapted"], figures.get("bands")
     if adapted is None:
         return []
     covered = adapted["covered"]
-    suspects = [covered[kind] for kind in ("known nuisance", "probably nuisance")]
     rows = [
         Population(
             gettext("innocent calls flagged, estimate from checks and its bound"),
@@ -218,13 +217,6 @@ def of_adaptation(figures: RunFigures, judged: tuple[str, str]) -> list[Populati
             ),
             count(covered["all"]["calls"]),
             count(covered["all"]["callers"]),
-            *judged,
-        ),
-        Population(
-            gettext("nuisance calls caught, probably"),
-            gettext("calls of callers that are nuisance with a probability of at least 50 %%, weighted by it"),
-            count(sum(part["calls"] for part in suspects)),
-            count(sum(part["callers"] for part in suspects)),
             *judged,
         ),
     ]

@@ -10,8 +10,9 @@ from sklearn.linear_model import LogisticRegression
 
 from callsieve.features.catalogue import FEATURES, NAMES
 from callsieve.features.records import NUMBER_CLASSES
+from callsieve.serving.rules.strata import STRATA
 from callsieve.training.judging.baselines import COUNTERS, log_odds, logistic
-from callsieve.training.judging.judge import SHIPPED, gain_on, judged_calls
+from callsieve.training.judging.judge import SHIPPED, at_equal_error, gain_on, judged_calls
 from callsieve.training.model.fit import NO_CV_FOLD
 from tests.support import real_bundle
 
@@ -142,5 +143,26 @@ def test_a_better_model_catches_more_than_the_shipped_one_at_no_more_errors(own,
         stratum=np.zeros(len(raw), dtype=np.int8), caller=caller, raw=raw, seed=0,
     )  # fmt: skip
     gain = gain_on(calls, band, other, band)
+    assert gain["equal"]["caught"] == pytest.approx(own) and gain["equal"]["flagged"] == false
+    assert gain["equal"]["base_caught"] == pytest.approx(others) and gain["equal"]["base_flagged"] == 0
     assert gain["better"] is better and gain["callers"] == callers
     assert gain["rate"] == pytest.approx(own - others) and gain["low"] - 1e-9 <= gain["rate"] <= gain["high"] + 1e-9
+
+
+@pytest.mark.parametrize(("flagged", "base_caught"), [(0, 0.1), (1, 0.4), (2, 0.4), (3, 1.0)])
+def test_the_base_is_compared_where_it_flags_no_more_innocent_calls_than_the_model(flagged, base_caught):
+    """The base flags three innocent calls of ten, two of them with equal scores, and all nuisance calls."""
+    nuisance = np.arange(20) < 10
+    base = np.r_[9.0, 7.0, 7.0, 7.0, np.full(6, 3.0), 8.0, 5.0, 5.0, np.full(7, -1.0)]
+    raw = np.where(nuisance & (np.arange(20) < 5), 1.0, -1.0)
+    raw[10 : 10 + flagged] = 1.0
+    band = structs.replace(real_bundle.card().thresholds[0], threshold=0.0, raised={}, abstains=())
+    calls = SimpleNamespace(
+        rows=np.ones(20, dtype=bool), judged=SimpleNamespace(nuisance=nuisance), stratum=np.zeros(20, dtype=np.int8),
+        caller=np.arange(20), raw=raw,
+    )  # fmt: skip
+    equal = at_equal_error(calls, band, base, band)
+    assert (equal["flagged"], equal["base_flagged"], equal["caught"]) == (flagged, 3, 0.5)
+    assert equal["base_caught"] == pytest.approx(base_caught)
+    silent = structs.replace(band, abstains=STRATA)
+    assert at_equal_error(calls, band, base, silent)["base_caught"] is None

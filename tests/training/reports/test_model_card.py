@@ -73,7 +73,7 @@ def test_the_card_of_an_adaptation_names_its_base_and_has_both_models(training_r
     sheet = (tmp_path / "documents" / "datasheet.md").read_text()
     learnt = figures["adapted"]["learnt"]
     assert "base model 70764091aeb0, signed by key cb6b8f35fd39d5aa; learnt on this network: " + learnt in card
-    assert "- **nuisance calls caught, probably**: base 42.0%; adapted " in card
+    assert "- **innocent calls flagged, estimate from checks**: base " in card
     assert "- **callers checked**: " + str(checks) in card
     assert "known innocent: 333 callers, 30,000 calls" in card
     assert ("- **Checks**: too few checks to judge: 20 more are needed" in card) is (checks == 0)
