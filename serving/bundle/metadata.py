@@ -30,7 +30,7 @@ FORMAT: Literal[4] = 4
 SECOND = "second"
 """Name of the optional yes-no model for poorer records, see `features/online/feeds.py`."""
 OPTIONAL_MODELS = ("content", "mode")
-OPTIONAL_KEYS: dict[str, dict[str, Any] | None] = {"flags": None, "levels": {}}
+OPTIONAL_KEYS: dict[str, dict[str, Any] | None] = {"flags": {}, "levels": {}}
 """By key, the value that is not in the file."""
 _MAX_INTEGER = 2**53
 _MAX_NESTING = 12
@@ -178,8 +178,8 @@ class BundleMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         levels: by feed, the score levels that the thresholds on it are distances from (`level.py`); a feed without an
             entry has fixed thresholds. The key is not in the file if there are none.
         flags: by feed, the lower threshold of numbers that were caught several times, with the certificate of model and
-            flags together (`scorer/flags.py`). On a feed without an entry no number is flagged. None for a model from
-            before flags had certificates, whose file does not have the key.
+            flags together (`scorer/flags.py`). On a feed without an entry no number is flagged. The key
+            is not in the file if there are none.
         second_calibration: map from the raw score of the second model to probability; None without such a model.
         label_policy, training: free JSON objects.
         valid_from, valid_until: UTC moments such as "2026-03-01T00:00:00Z".
@@ -204,7 +204,7 @@ class BundleMetadata(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     feed: str = COMPLETE
     feeds: Mapping[str, tuple[Band, ...]] = field(default_factory=dict)
     levels: Mapping[str, Level] = field(default_factory=dict)
-    flags: Mapping[str, Band] | None = None
+    flags: Mapping[str, Band] = field(default_factory=dict)
     second_calibration: Calibration | None = None
     format: Literal[4] = FORMAT
 
@@ -276,7 +276,7 @@ def _check(metadata: BundleMetadata) -> None:
         _check_bands(others, f"feed {feed!r}")
         if [band.name for band in others] != bands:
             raise ValueError(f"feed {feed!r} must have the bands {', '.join(bands)} in this order")
-    for feed, band in (metadata.flags or {}).items():
+    for feed, band in metadata.flags.items():
         if feed not in (metadata.feed, *metadata.feeds):
             raise ValueError(f"flags: {feed!r} must be a feed with bands")
         _check_bands((band,), f"flags: {feed!r}")

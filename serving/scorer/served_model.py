@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from callsieve.serving.bundle.bundle import Bundle
     from callsieve.serving.bundle.metadata import Band
 
-UNCERTIFIED_REACH = 0.67
-
 
 class ServedModel:
     """A verified bundle under a policy.
@@ -79,17 +77,9 @@ class ServedModel:
         return self._bands.get(feed, ())
 
     def flag_threshold(self, stratum: str, feed: str) -> float:
-        """Returns the lowest raw score at which the rule `flagged` holds; infinity where it never holds.
-
-        A bundle from before flags had certificates has no thresholds for them; they lie UNCERTIFIED_REACH of the way
-        from its highest band to its lowest.
-        """
-        if self.bundle.flags is not None:
-            band = self.bundle.flags.get(feed)
-            return band.threshold_for(stratum) if band is not None and band.name == NAME else math.inf
-        bands = self.bands(feed)
-        high = bands[0].threshold_for(stratum) if bands else math.inf
-        return high if math.isinf(high) else high - UNCERTIFIED_REACH * (high - bands[-1].threshold_for(stratum))
+        """Returns the lowest raw score at which the rule `flagged` holds; infinity where it never holds."""
+        band = self.bundle.flags.get(feed)
+        return band.threshold_for(stratum) if band is not None and band.name == NAME else math.inf
 
     def feed_fault(self, feed: str) -> str:
         """Returns that no band applies on a feed, and the feeds that have bands, in one line; "" if some apply."""

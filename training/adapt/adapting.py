@@ -256,9 +256,7 @@ def trained_parts(
     cv_fold = part[network.caller]
     columns, raw = feature_columns(settings.features), network.raw if choice is None else choice.raw
     if choice is None:
-        known = base.bundle.flags
-        own = None if known is None else {name: band for name, band in known.items() if name == recorded}
-        flags = ChosenFlags(own, {})
+        flags = ChosenFlags({name: band for name, band in base.bundle.flags.items() if name == recorded}, {})
     else:
         flags = choose_flags({COMPLETE: FeedScores(raw, network.stratum)}, {COMPLETE: bands}, pool, recorded)
     figures = FitFigures(

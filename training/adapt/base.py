@@ -57,7 +57,7 @@ class Base:
         shift = level.shift(level_of(sampled(raw).tolist()))
         moved = tuple(moved_band(band, shift) for band in self.bands(feed))
         flags = self.bundle.flags
-        if flags is not None and feed in flags:
+        if feed in flags:
             flags = {**flags, feed: moved_band(flags[feed], shift)}
         bundle = replace(self.bundle, levels={}, flags=flags)
         if feed == bundle.feed:

@@ -38,12 +38,9 @@ class FlagFigures(CertificateFigures):
 
 @dataclass(frozen=True, slots=True)
 class ChosenFlags:
-    """By the name of the feed, the threshold of flagged numbers with its certificate, and the figures.
+    """By the name of the feed, the threshold of flagged numbers with its certificate, and the figures."""
 
-    by_feed: None for a model adapted from one whose flags have no certificates.
-    """
-
-    by_feed: dict[str, Band] | None
+    by_feed: dict[str, Band]
     figures: dict[str, FlagFigures]
 
 
