@@ -28,7 +28,8 @@ class AdaptedFigures(TypedDict):
     base, manifest, signed_by: model id of the base, SHA-256 of its manifest, and id of the key that signed it. learnt:
     "nothing", "threshold" or "threshold and trees". why: a sentence on that. missing: checks that are still needed
     before anything is learnt. asked, absent, answered, twice, changed: callers drawn, of these without a call here,
-    answered, answered twice, and with two different answers. covered: from all callers to those that evidence decides.
+    answered, answered twice, and with two different answers. left_out: callers with a single call,
+    which may be forged and are not drawn. covered: from all callers to those that evidence decides.
     before, after: base and adapted model.
     """
 
@@ -44,6 +45,7 @@ class AdaptedFigures(TypedDict):
     twice: int
     changed: int
     complaints: int
+    left_out: int
     covered: dict[str, Covered]
     before: Side
     after: Side

@@ -36,7 +36,7 @@ from callsieve.training.model.train import MAX_LEARNT_ROWS, FitFigures, Trained,
 
 from .adapted_figures import AdaptedFigures, Learnt, Side
 from .answers import Answers, read_sheets, with_answers
-from .asking import CHECKS, Drawn, draw, second_looks
+from .asking import CHECKS, Drawn, draw, maybe_forged, second_looks
 from .base import Base
 from .choice import (
     BELOW_EVEN,
@@ -139,6 +139,9 @@ def adapt_network(
         "twice": int((network.callers.looks > 1).sum()),
         "changed": int(network.callers.changed.sum()),
         "complaints": int(network.callers.reports.sum()),
+        "left_out": int(
+            (maybe_forged(network.dataset.calls, network.callers.token) & np.isfinite(network.highest)).sum()
+        ),
         "covered": funnel(network, nuisance),
         "before": side(network, network.raw, base.bands(recorded), nuisance, checked),
         "after": side(
@@ -173,7 +176,8 @@ def checks_to_ask(
     calls = network.scored(network.raw).above(even - BELOW_EVEN, len(nuisance))
     unasked = adaptation.answers.asked.empty and answers_of(network) < FEWEST_CHECKS
     if unasked or not callers.looks.any():
-        open_ = np.where(callers.trusted | (callers.looks > 0), 0, calls)
+        forged = maybe_forged(network.dataset.calls, callers.token)
+        open_ = np.where(callers.trusted | (callers.looks > 0) | forged, 0, calls)
         return draw(open_, nuisance, allowed, adaptation.checks, settings.judging_seed), np.zeros(0, dtype=np.int64)
     expected = posterior(callers.unanswered(), network.highest, even)
     return Drawn(np.zeros(0, dtype=np.int64), np.zeros(0)), second_looks(callers, expected, calls, allowed)
@@ -200,12 +204,12 @@ def side(network: Network, raw: Array, bands: Sequence[Band], nuisance: Array, c
 def funnel(network: Network, nuisance: Array) -> dict[str, Covered]:
     """Returns callers and calls from all to those that evidence decides."""
     callers, scored = network.callers, np.isfinite(network.highest)
-    open_ = ~callers.innocent & ~callers.nuisance
+    open_ = ~callers.innocent & ~callers.known_nuisance
     kinds = {
         "all": scored,
         "trusted": callers.trusted & scored,
         "known innocent": callers.innocent & ~callers.trusted & scored,
-        "known nuisance": callers.nuisance & scored,
+        "known nuisance": callers.known_nuisance & scored,
         "probably innocent": open_ & (nuisance < 0.5) & scored,
         "probably nuisance": open_ & (nuisance >= 0.5) & scored,
     }
@@ -301,8 +305,8 @@ def judged_pool(network: Network, settings: Settings) -> Pool:
     judged = folds.judged
     if judged.source != "truth":
         callers = network.callers
-        known = (callers.innocent | callers.nuisance) & ~callers.trusted
-        judged = replace(judged, known=known[folds.caller], nuisance=callers.nuisance[folds.caller])
+        known = (callers.innocent | callers.known_nuisance) & ~callers.trusted
+        judged = replace(judged, known=known[folds.caller], nuisance=callers.known_nuisance[folds.caller])
     chosen = random_rows(rows, MAX_CHOSEN_ON, len(every), settings.judging_seed) & judged.known
     flags = {"trained": ~every, "choose": chosen, "certify": every & judged.known}
     pool = pool_of(network.dataset, replace(folds, judged=judged), rows, 0, flags)

@@ -1,5 +1,8 @@
 """Draws the callers that a person should check, with known probabilities, and those whose answers need a second look.
 
+A number that shows one call and no earlier life may be forged: a call back reaches its owner, who knows nothing of the
+call. Such callers are left out of the draw, and counted.
+
 A caller is drawn with a probability in proportion to the calls that it could add to the innocent calls flagged, and to
 how uncertain it is whether it is innocent. Callers that complaints or other evidence decide are not drawn.
 """
@@ -10,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
 from callsieve.features.arrays import Array
 
@@ -29,6 +34,26 @@ class Drawn:
 
     caller: Array
     probability: Array
+
+
+def maybe_forged(calls: pa.Table, token: Array) -> Array:
+    """Returns which callers make a single call, were not called before it, and have no full attestation; bool.
+
+    Args:
+        calls: all calls in order of start. token: of the callers, shape (callers,).
+    """
+    of = pd.Index(token)
+    caller, callee = (of.get_indexer(calls[name].cast(pa.string()).to_pandas()) for name in ("caller", "callee"))
+    rows = np.arange(calls.num_rows)
+    first, called = np.full(len(token), len(rows)), np.full(len(token), len(rows))
+    np.minimum.at(first, caller, rows)
+    np.minimum.at(called, callee[callee >= 0], rows[callee >= 0])
+    forged = (np.bincount(caller, minlength=len(token)) == 1) & (called > first)
+    if "attestation" in calls.column_names:
+        forged &= ~np.asarray(calls["attestation"].cast(pa.string()).to_pandas().eq("A"))[
+            np.minimum(first, len(rows) - 1)
+        ]
+    return np.asarray(forged)
 
 
 def draw(calls: Array, nuisance: Array, budget: float, checks: int, seed: int) -> Drawn:

@@ -78,6 +78,11 @@ class Callers:
         """Whether evidence says that the caller is nuisance; bool."""
         return np.asarray(~self.trusted & (self.evidence >= KNOWN))
 
+    @property
+    def known_nuisance(self) -> Array:
+        """Whether evidence or a check says that the caller is nuisance, and no evidence that it is innocent; bool."""
+        return np.asarray(~self.innocent & (self.nuisance | (self.checked > 0)))
+
     def unanswered(self) -> Callers:
         """Returns the callers as if nobody had checked any."""
         nothing = np.zeros_like(self.checked)

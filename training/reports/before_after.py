@@ -146,6 +146,7 @@ def check_rows(adapted: AdaptedFigures) -> list[list[str]]:
     return [
         [gettext("callers drawn for a check"), count(adapted["asked"])],
         [gettext("drawn, but without a call in these records"), count(adapted["absent"])],
+        [gettext("not drawn: one call, number may be forged; no estimate covers them"), count(adapted["left_out"])],
         [gettext("callers checked"), count(adapted["answered"])],
         [gettext("checked twice or more"), count(adapted["twice"])],
         [gettext("checked with different answers"), count(adapted["changed"])],

@@ -172,6 +172,8 @@ def test_a_check_of_a_caller_counts_as_many_callers_as_it_stands_for(second, tru
     place = trained.pool.caller
     flagged = np.bincount(place[trained.raw >= after["threshold"]], minlength=len(callers.token))
     assert adapted.figures["answered"] == 175
+    by_check = (callers.checked > 0) & (callers.evidence > -3)
+    assert adapted.figures["covered"]["known nuisance"]["callers"] >= by_check.sum() > callers.nuisance.sum()
     nuisance = adapted.nuisance
     caught = np.where(nuisance >= 0.5, nuisance, 0)[place]
     assert after["caught"] == pytest.approx((caught * (trained.raw >= after["threshold"])).sum() / caught.sum())

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from callsieve.serving.bundle.metadata import Band, Certificate
 from callsieve.training.adapt import adapting, own_trees
-from callsieve.training.adapt.asking import draw, inclusion
+from callsieve.training.adapt.asking import draw, inclusion, maybe_forged
 from callsieve.training.adapt.choice import (
     Basis,
     Choice,
@@ -341,3 +341,23 @@ def test_only_drawn_checks_say_anything_about_callers_with_like_scores():
     assert posterior(callers, highest, 0.0)[-1] == before
     assert posterior(callers, highest, 0.0, checked != 0)[-1] < 0.2
     assert (posterior(callers, highest, 0.0)[:40] < before).all()  # their own answers count
+
+
+@pytest.mark.parametrize(
+    ("calls", "forged"),
+    [
+        pytest.param([("a", "b", "none")], True, id="a single call"),
+        pytest.param([("a", "b", "none"), ("b", "a", "none")], True, id="called back, perhaps its owner"),
+        pytest.param([("b", "a", "none"), ("a", "c", "none")], False, id="called before"),
+        pytest.param([("a", "b", "none"), ("a", "c", "none")], False, id="two calls"),
+        pytest.param([("a", "b", "A")], False, id="the network vouches for the number"),
+        pytest.param([("a", "b", None)], True, id="no result"),
+    ],
+)
+def test_a_number_with_one_call_and_no_earlier_life_is_not_asked_about(calls, forged):
+    names = ("caller", "callee", "attestation")
+    table = pa.table({name: [call[place] for call in calls] for place, name in enumerate(names)})
+    token = np.array(list(dict.fromkeys(table["caller"].to_pylist())))
+    assert maybe_forged(table, token)[token.tolist().index("a")] == forged
+    alone = table.drop_columns("attestation")
+    assert maybe_forged(alone, token)[token.tolist().index("a")] == (forged or calls[0][2] == "A")

@@ -342,6 +342,7 @@ def test_real_calls_are_not_labelled_as_simulated():
         "telemarketer, nuisance 9,214 102 8,384 (91.0%) 8,384 (91.0%)",
         "ordinary 251,020 6,275 abstains on such records 3 (0.1 in 10,000)",
         "known nuisance 250 22,500",
+        "not drawn: one call, number may be forged; no estimate covers them 67",
         "callers checked 175 checked twice or more 25 checked with different answers 2",
         "Evidence counts until 5 April 2025, 00:00 UTC.",
         "chose the threshold, so the count is no independent test",
