@@ -7,11 +7,9 @@ same parts to C, which the package contains (`compiled_library.py`). Interpreted
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
@@ -33,7 +31,7 @@ from callsieve.features.stream import (
     token_table,
 )
 
-from . import feature_program, memory_layout
+from . import feature_program
 from .feature_program import LIVE_KINDS, Kind
 
 # Modules of the stream kernel, and the functions of numbers and groups that its driver calls.
@@ -114,17 +112,6 @@ def columns(features: tuple[Feature, ...]) -> dict[str, int]:
     """Returns the width of a vector and the first column of each role."""
     first = {f"{feature.role.upper()}_COLUMN": i for i, feature in reversed(list(enumerate(features)))}
     return {"WIDTH": len(features)} | first
-
-
-@cache
-def version() -> str:
-    """Returns the hash of all sources of the kernel and of its memory layout, which identifies a snapshot's version."""
-    parts = (
-        *dict.fromkeys((*STREAM_MODULES["number"], *STREAM_MODULES["group"], *DRIVER)),
-        feature_program,
-        memory_layout,
-    )
-    return hashlib.sha256(b"\0".join(Path(str(part.__file__)).read_bytes() for part in parts)).hexdigest()
 
 
 def _namespace(modules: tuple[ModuleType, ...], supplied: Mapping[str, object], source: str) -> dict[str, object]:

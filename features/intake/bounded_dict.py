@@ -45,5 +45,10 @@ class BoundedDict(Generic[_Key, _Value]):
                 self.drop(key)
             yield True
 
+    def values(self) -> Iterator[_Value]:
+        """Yields all values; nothing may change meanwhile."""
+        for shard in self._shards:
+            yield from shard.values()
+
     def __len__(self) -> int:
         return self._count

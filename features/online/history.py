@@ -11,8 +11,7 @@ from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
-from callsieve.features.catalogue import NAMES, catalogue_hash, select_features
-from callsieve.features.codegen.assemble import version
+from callsieve.features.catalogue import NAMES, select_features
 from callsieve.features.codegen.feature_program import KINDS
 from callsieve.features.codegen.memory_layout import ask_for_large_pages, compact_size, copy_content, used_sizes
 from callsieve.features.kernel import number_state, windows
@@ -25,6 +24,7 @@ from . import snapshot
 from .call_facts import attempt_known, check, end_arguments, event_facts, facts_of, has_outcome, take_record
 from .coverage import COVERAGE_DAYS, CallDays
 from .driver import Driver, TokenBook, driver
+from .layout import LAYOUT, Content, converted
 from .memory_feed import MemoryFeed
 from .trusted_moment import TrustedMoment
 
@@ -99,9 +99,8 @@ class History:
         """Writes the history to a file, atomically."""
         sizes = used_sizes(self._driver.layouts, self._memory)
         facts: snapshot.Facts = {
-            "kernel": version(),
-            "catalogue": catalogue_hash(),
-            "features": self.features,
+            "layout": LAYOUT,
+            "features": None if self._order is None else self.features,
             "calls": self._max_calls,
             "numbers": self._max_numbers,
             "moment": self._moment.facts(),
@@ -132,7 +131,8 @@ class History:
             numbers: capacity in numbers; by default the saved one.
             compiled: whether to run the kernel as C.
         Raises:
-            ValueError: if the file is incomplete, was written by another version, or exceeds the capacity.
+            ValueError: if the file is incomplete or exceeds the capacity.
+            LayoutError: if this version does not read the layout of its state, see `layout.py`.
             OSError: if it cannot be read.
         """
         try:
@@ -147,13 +147,10 @@ class History:
     def _read(cls, path: str | Path, calls: int | None, numbers: int | None, compiled: bool) -> History:
         file, facts, tokens = snapshot.open_snapshot(Path(path))
         with file:
-            if (facts["kernel"], facts["catalogue"]) != (version(), catalogue_hash()):
-                raise ValueError(
-                    f"{path}: written by another version; expected a snapshot of this version: fill a new history"
-                )
+            facts, tokens, arrays = converted(Content(facts, tokens, file), Path(path))
             try:
                 history = cls(
-                    tuple(facts["features"]),
+                    NAMES if facts["features"] is None else tuple(facts["features"]),
                     calls=facts["calls"] if calls is None else calls,
                     numbers=facts["numbers"] if numbers is None else numbers,
                     compiled=compiled,
@@ -168,7 +165,7 @@ class History:
                         raise ValueError(
                             f"{path}: contains more calls or numbers than the requested capacity; request more"
                         )
-                    file.readinto(history._memory[part][name][:size].cast("B"))  # type: ignore[attr-defined]
+                    arrays.readinto(history._memory[part][name][:size].cast("B"))  # type: ignore[attr-defined]
         history._restore(facts, tokens)
         return history
 

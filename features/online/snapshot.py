@@ -28,9 +28,8 @@ FORMAT = f"callsieve history 1, {sys.byteorder}-endian"
 class Facts(TypedDict):
     """The parts of a history besides its arrays and tokens; `History` explains them."""
 
-    kernel: str
-    catalogue: str
-    features: Sequence[str]
+    layout: int
+    features: Sequence[str] | None
     calls: int
     numbers: int
     moment: MomentFacts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 from callsieve.features.intake.bounded_dict import BoundedDict
 from callsieve.features.intake.call_values import category, duration, milliseconds
@@ -67,6 +68,10 @@ class CallsInProgress:
             self._restored.drop(key)
         else:
             self._restored.put(key, call)
+
+    def since(self, start: int) -> Iterator[KeyedCall]:
+        """Yields the calls in progress that began at a moment (Unix ms) or later; none may begin or end meanwhile."""
+        return (call for call in chain(self._restored.values(), self._begun.values()) if call.start >= start)
 
     def forgetting(self, token: str) -> Iterator[bool]:
         """Forgets the calls from and to a number, in short steps; between two steps calls may begin and end."""

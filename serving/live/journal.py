@@ -116,16 +116,21 @@ class Journal:
             self._write()
             self._sync()
 
-    def close(self) -> int:
-        """Writes and fsyncs everything. Lines that the disk still refuses are lost.
-
-        Returns: the lines that were lost since the start of the process; they are logged.
-        """
+    def stop(self) -> None:
+        """Ends the thread and writes the waiting lines."""
         self._done.set()
         if self._thread.ident is not None:  # started
             self._thread.join()
         with self._writing:
             self._write()
+
+    def close(self) -> int:
+        """Writes and fsyncs everything. Lines that the disk still refuses are lost.
+
+        Returns: the lines that were lost since the start of the process; they are logged.
+        """
+        self.stop()
+        with self._writing:
             self._sync()
             self._close()
             self.lost += len(self._waiting)

@@ -51,6 +51,7 @@ RECENT = 4_096  # verdicts that are explained from memory, and that shares of st
 MAX_TEXT = 256  # characters of a text of a call
 PAUSE = 1e-4  # seconds between two steps of forgetting, for waiting calls
 VERDICT_BYTES = 64 << 20  # of verdict records in one file
+IN_PROGRESS = 3_600_000  # ms; after a clean stop, the end of a call that began earlier has an unknown step
 SCORES_EVERY = 600.0  # seconds between two copies of the network's scores; a killed process loses those since the last
 BOUNDS = (50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 1.0)  # seconds
 COUNTERS = ("attempts", "ends", "reports", "shed", "late", "ahead", "faults", "repeats", "unrecorded")
@@ -259,7 +260,8 @@ class Live:
     def close(self) -> int:
         """Writes everything to disk; returns how many events and records are lost. No event may come after this."""
         self._keep_scores()
-        return self.verdicts.close() + self.memory.close()
+        latest = (self.memory.newest or 0) - IN_PROGRESS
+        return self.verdicts.close() + self.memory.close(self.in_progress.since(latest))
 
     def _keep_scores(self) -> None:
         for path, lasting in self._lasting().items():
