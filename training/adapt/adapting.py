@@ -1,8 +1,8 @@
 """Adapts a signed bundle to a network: from its calls and what is known of its callers to the parts of a bundle.
 
-Nothing moves further than the evidence goes. Without checks the base stays as it is. With some, the threshold moves.
-With more, own trees are grown on the base's scores; they stay only if more nuisance calls would be caught at the same
-rate of innocent calls flagged, on callers that they did not learn from. If answers contradict each other or the score,
+Nothing moves further than the evidence goes. Own trees are grown on the base's scores, from checks, or from complaints
+where checks are few. They stay only if more nuisance calls would be caught at the same rate of innocent calls flagged,
+on callers that they did not learn from. Only checks lower a threshold. If answers contradict each other or the score,
 the base stays.
 """
 
@@ -132,7 +132,7 @@ def adapt_network(
         "signed_by": base.bundle.signed_by,
         "learnt": learnt_by(choice),
         "why": why,
-        "missing": max(FEWEST_CHECKS - answers_of(network), 0),
+        "missing": max(FEWEST_CHECKS - answers_of(network), 0) if choice is None else 0,
         "asked": int(draws["number"].nunique()),
         "absent": int((~np.isin(draws["number"].unique().astype(str), network.callers.token.astype(str))).sum()),
         "answered": int((network.callers.looks > 0).sum()),

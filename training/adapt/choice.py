@@ -13,7 +13,8 @@ from callsieve.features.arrays import Array
 from callsieve.features.catalogue import FEATURES
 from callsieve.serving.bundle.metadata import Band
 from callsieve.serving.rules.strata import STRATA
-from callsieve.training.evidence.callers import ANSWER
+from callsieve.training.evidence.callers import ABOVE_EVEN, ANSWER, SLOPE, UNSCORED, report_evidence
+from callsieve.training.evidence.exposure import complaint_ratio, exposures, log_odds_with
 from callsieve.training.model.bands import targets_of
 from callsieve.training.model.matrix import feature_columns, select_columns
 from callsieve.training.model.settings import TARGET, Settings
@@ -21,11 +22,14 @@ from callsieve.training.model.settings import TARGET, Settings
 from .asking import Drawn
 from .network import Network, allowed_calls
 from .own_trees import OwnTrees, grow_own_trees, learning_rows
-from .thresholds import counted_above, threshold_for
+from .thresholds import MARGIN, counted_above, threshold_for
 
 BELOW_EVEN = 2.0  # no threshold lies further below the score at which both kinds are equally likely
-FEWEST_CHECKS, FEWEST_FOR_TREES = 20, 50  # answered, before the threshold moves, and before own trees are tried
-FEWEST_NUISANCE = 20  # callers that evidence calls nuisance, before own trees are tried
+FEWEST_CHECKS, FEWEST_FOR_LINE = (
+    20,
+    50,
+)  # answered, before the threshold moves, and before they alone fit the line of the score
+FEWEST_NUISANCE = 20  # callers that evidence or complaints call nuisance, before own trees are tried
 LEAST_GAIN = 0.02  # of the catch, for which own trees stay
 GIVEN_UP = 0.01  # share of the probable catch for which a threshold is higher than it must be
 CLEARLY_INNOCENT = 0.05  # probability of nuisance below which a caller that nobody checked counts as innocent
@@ -169,27 +173,79 @@ def choose_model(
     callers = network.callers
     answered = answers_of(network)
     if answered < FEWEST_CHECKS:
-        return None, f"{answered} numbers checked, expected at least {FEWEST_CHECKS}; the base stays as it is"
+        return choose_by_complaints(network, settings, basis)
     if not (network.callers.checked < 0).any():
         return None, "no number was answered as innocent, so nothing shows where to stop; the base stays as it is"
     if contradicts(network, nuisance):
         return None, "the answers contradict each other or the scores; check them again, the base stays as it is"
     choice = with_thresholds(network, network.raw, nuisance, weights, basis)
-    known = int(((callers.nuisance | (callers.checked > 0)) & (nuisance >= 0.5)).sum())
-    if answered < FEWEST_FOR_TREES:
-        why = f"{answered} numbers checked, expected at least {FEWEST_FOR_TREES} for own trees"
-    elif known < FEWEST_NUISANCE:
+    # Few answers give the score no line, so that of the complaints labels the trees.
+    labels = complained(network, settings, basis) if answered < FEWEST_FOR_LINE else nuisance
+    known = int(((callers.nuisance | (callers.reports > 0) | (callers.checked > 0)) & (labels >= 0.5)).sum())
+    if known < FEWEST_NUISANCE:
         why = f"{known} numbers known as nuisance, expected at least {FEWEST_NUISANCE} for own trees"
     else:
-        trees = own_trees(network, nuisance, settings, basis.lowest)
-        columns = feature_columns(settings.features)
-        added = trees.margins(select_columns(network.X, columns), network.caller, settings.threads)
-        stacked = replace(with_thresholds(network, network.raw + added, nuisance, weights, basis), trees=trees)
+        stacked = with_own_trees(network, labels, settings, basis)
+        stacked = replace(with_thresholds(network, stacked.raw, nuisance, weights, basis), trees=stacked.trees)
         why = f"probable catch {choice.caught:.1%} with the base's ranking, {stacked.caught:.1%} with own trees"
         choice = stacked if stacked.caught >= choice.caught + LEAST_GAIN else choice
     if base_suffices(network, nuisance, weights, basis, choice):
         return None, "the base catches as much within the allowed rate; it stays as it is"
     return choice, why
+
+
+def choose_by_complaints(network: Network, settings: Settings, basis: Basis) -> tuple[Choice | None, str]:
+    """Returns what complaints support where checks are too few: own trees at the base's thresholds, or None.
+
+    The scores stay log-odds, so the base's threshold keeps its meaning. It rises where own trees flag more calls of
+    callers that evidence calls innocent, or that are clearly innocent, than the allowed rate or the base.
+    """
+    few = f"{answers_of(network)} numbers checked, expected at least {FEWEST_CHECKS}"
+    nuisance = complained(network, settings, basis)
+    named = int(((network.callers.reports > 0) & (nuisance >= 0.5)).sum())
+    if named < FEWEST_NUISANCE:
+        why = f"{few}, and complaints name {named} nuisance numbers, expected at least {FEWEST_NUISANCE}"
+        return None, f"{why}; the base stays as it is"
+    if basis.threshold(basis.target) == np.inf:
+        return None, f"{few}, and the base has no threshold for such records; the base stays as it is"
+    stacked = with_own_trees(network, nuisance, settings, basis)
+    innocent = np.where(network.callers.innocent | (nuisance < CLEARLY_INNOCENT), 1.0, 0.0)
+    innocent[network.callers.trusted] = 0.0
+    thresholds: list[float] = []
+    for _, target in targets_of(basis.target):
+        allowed, edge = allowed_calls(network, nuisance, target), basis.threshold(target)
+        permitted = counted_above(network.scored(network.raw), innocent, edge, allowed)
+        if counted_above(network.scored(stacked.raw), innocent, edge, allowed) > max(permitted, MARGIN * allowed):
+            edge = max(edge, threshold_for(network.scored(stacked.raw), innocent, allowed))
+        thresholds.append(min([edge, *thresholds]))
+    before = probable_catch(network, network.raw, basis.threshold(basis.target), nuisance)
+    after = probable_catch(network, stacked.raw, thresholds[0], nuisance)
+    why = f"complaints name {named} nuisance numbers: probable catch {before:.1%}, {after:.1%} with own trees"
+    if after < before + LEAST_GAIN:
+        return None, f"{why}; the base stays as it is"
+    return replace(stacked, thresholds=tuple(thresholds), caught=after), why
+
+
+def complained(network: Network, settings: Settings, basis: Basis) -> Array:
+    """Returns the probability that each caller is nuisance: score, complaints with an exposure, and other evidence.
+
+    The line of the score is that which the complaints support.
+    """
+    callers, cutoff = network.callers, pd.Timestamp(network.folds.plan.label_cutoff, unit="ms", tz="UTC")
+    known = exposures(network.dataset, cutoff, settings.label_policy.complaints).reindex(callers.token).fillna(0.0)
+    reports, exposed = (known[name].to_numpy(dtype=float) for name in ("reports", "exposed"))
+    score = np.where(np.isfinite(network.highest), network.highest - basis.even - ABOVE_EVEN, np.nan)
+    others = callers.evidence - report_evidence(callers.silence)
+    first = np.nan_to_num(SLOPE * score, nan=UNSCORED) + callers.evidence
+    return np.asarray(expit(log_odds_with(score, first, others, lambda p: complaint_ratio(reports, exposed, p))))
+
+
+def with_own_trees(network: Network, labels: Array, settings: Settings, basis: Basis) -> Choice:
+    """Returns the base's scores with own trees on probable labels, out of fold, without thresholds."""
+    trees = own_trees(network, labels, settings, basis.lowest)
+    columns = feature_columns(settings.features)
+    added = trees.margins(select_columns(network.X, columns), network.caller, settings.threads)
+    return Choice(network.raw + added, (), 0.0, trees)
 
 
 def base_suffices(network: Network, nuisance: Array, weights: Weights, basis: Basis, choice: Choice) -> bool:

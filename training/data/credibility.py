@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 TO_AN_OFFICE = "complaint"  # the channel; the other channel is a mark on the screen
+LEAST_WEIGHT = 0.1  # of a complaint that counts; a new one has less only if no call explains it
 
 
 def weighted_complaints(dataset: Dataset, cutoff: pd.Timestamp, rules: ComplaintRules) -> pd.DataFrame:
@@ -99,10 +100,14 @@ def delivered_calls(calls: pa.Table, numbers: pd.Series[str], moment: int) -> pd
 
 def blocked_calls(calls: pa.Table, moment: int) -> pa.ChunkedArray:
     """Returns whether each call was blocked, as known before a moment (Unix ms)."""
+    return pc.and_(pc.equal(calls["outcome"].cast(pa.string()), "blocked"), recorded_before(calls, moment))
+
+
+def recorded_before(calls: pa.Table, moment: int) -> pa.ChunkedArray:
+    """Returns whether the outcome of each call was known before a moment (Unix ms)."""
     start, ring, talk, recorded = (calls[name].cast(pa.int64()) for name in ("start", "ring", "talk", "recorded"))
     end = pc.add(start, pc.add(pc.fill_null(ring, 0), pc.fill_null(talk, 0)))
-    recorded_before = pc.less(pc.coalesce(recorded, end), moment)
-    return pc.and_(pc.equal(calls["outcome"].cast(pa.string()), "blocked"), recorded_before)
+    return pc.less(pc.coalesce(recorded, end), moment)
 
 
 def among(column: pa.ChunkedArray, words: pd.Series[str]) -> pa.Array:

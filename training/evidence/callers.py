@@ -17,7 +17,7 @@ from scipy.special import expit, logit
 
 from callsieve.features.arrays import Array
 from callsieve.features.intake.text_columns import factorize
-from callsieve.training.data.credibility import about_current_holders, weighted_complaints
+from callsieve.training.data.credibility import LEAST_WEIGHT, about_current_holders, weighted_complaints
 from callsieve.training.data.labels import label_numbers
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ NEVER_REPORTED = 0.2
 CALLED_FIRST_BY, CALLED_FIRST_SHARE, CALLED_FIRST = 3, 0.2, -3.5
 KNOWN = 3.5  # evidence from which a caller counts as known: more than one answer that nothing else supports
 SILENCE = 7.0  # against a caller with so few complaints; at the usual rate 1 nuisance caller in 1,000 has so few
-LEAST_WEIGHT = 0.1  # of a complaint that counts
 SLOPE, SLOPE_SD, SHIFT_SD = 0.8, 0.3, 2.0  # of the prior log-odds on the base's highest score, before checks
+UNSCORED = -10.0  # stands for the highest score of a caller without a scored call
 ABOVE_EVEN = 1.3  # a caller's highest score lies above that of a typical call of it
 
 
@@ -120,8 +120,7 @@ def callers_of(dataset: Dataset, begin: int, cutoff: int, policy: LabelPolicy, l
     silence = complaint_ratio(reports, taken, least, most)
     evidence = report_evidence(silence) + ANSWER * (bad - good)
     evidence += np.where(listed.isna(), 0.0, np.where(listed.eq(True), LISTED, -LISTED))
-    as_people_are = (first_calls >= CALLED_FIRST_BY) & (first_calls >= CALLED_FIRST_SHARE * contacts)
-    evidence += np.where(as_people_are, CALLED_FIRST, 0.0)
+    evidence += np.where(called_as_people_are(first_calls, contacts), CALLED_FIRST, 0.0)
     return Callers(
         token=token,
         calls=in_span,
@@ -156,6 +155,11 @@ def called_first_by(calls: pa.Table, code: Array, token: Array) -> tuple[Array, 
     _, first = np.unique(pair, return_index=True)  # calls are in order of start: the first call of each pair
     called_by = np.bincount(callee[first], minlength=count)[: len(token)]
     return called_by, called_by + np.bincount(code[first], minlength=count)[: len(token)]
+
+
+def called_as_people_are(called_by: Array, contacts: Array) -> Array:
+    """Returns whether enough people called each caller first, for the result of `called_first_by`; bool."""
+    return np.asarray((called_by >= CALLED_FIRST_BY) & (called_by >= CALLED_FIRST_SHARE * contacts))
 
 
 def by_score(highest: Array) -> tuple[Array, Array]:
@@ -206,7 +210,7 @@ def posterior(callers: Callers, highest: Array, even: float, drawn: Array | None
     Args:
         drawn: whether each caller was drawn for a check; none by default.
     """
-    x = np.where(np.isfinite(highest), highest - even - ABOVE_EVEN, -10.0)
+    x = np.where(np.isfinite(highest), highest - even - ABOVE_EVEN, UNSCORED)
     drawn = np.zeros(len(highest), dtype=bool) if drawn is None else drawn
     answers = np.flatnonzero(drawn & (callers.checked != 0) & np.isfinite(highest))
     others = callers.evidence - ANSWER * callers.checked

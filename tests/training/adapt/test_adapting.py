@@ -16,7 +16,7 @@ from callsieve.serving.bundle.bundle import BundleError
 from callsieve.serving.bundle.signing import SIGNER, write_public_key
 from callsieve.serving.scorer.scorer import Scorer
 from callsieve.training import Settings
-from callsieve.training.adapt import adapting, own_trees
+from callsieve.training.adapt import adapting, choice, own_trees
 from callsieve.training.adapt.adapting import Adaptation, adapt, of_base
 from callsieve.training.adapt.answers import read_sheets, with_answers
 from callsieve.training.adapt.base import read_base
@@ -157,7 +157,7 @@ def test_a_few_numbers_checked_before_are_no_first_round(run, truth, drawn):
 def test_some_answers_move_the_thresholds_alone(run, base, truth, drawn):
     answers = truth[drawn["number"][:30]]  # from the top of the sheet
     trained, adapted = run(answers, drawn=drawn)
-    assert adapted.figures["learnt"] == "threshold" and "30 numbers checked" in adapted.figures["why"]
+    assert adapted.figures["learnt"] == "threshold" and "5 numbers known as nuisance" in adapted.figures["why"]
     assert (adapted.figures["asked"], adapted.figures["answered"]) == (175, 30)
     assert trained.models["model"] == base.texts["model"]
     thresholds = [band.threshold for band in trained.card.thresholds]
@@ -391,3 +391,64 @@ def test_a_base_is_verified_and_trusts_its_own_signer_only(tmp_path):
     (tmp_path / SIGNER).unlink()
     with pytest.raises(BundleError, match="which is not trusted"):
         read_base(tmp_path / "bundle")
+
+
+@pytest.fixture(scope="module")
+def complained_of(base, calls, truth):
+    """Scores the network with complaints about all answered calls of nuisance callers and of some others."""
+
+    def network(*others):
+        table = calls.calls.select(["caller", "callee", "start", "outcome"]).to_pandas().astype({"caller": str})
+        nuisance = table["outcome"].astype(str).eq("answered") & table["caller"].map(truth)
+        rows = table[nuisance | table["caller"].isin(others)]
+        at = pd.to_datetime(rows["start"], unit="ms", utc=True)
+        facts = {"reporter": rows["callee"].astype(str), "number": rows["caller"], "at": at, "known_at": at}
+        complaints = pd.DataFrame(facts).assign(category="loans").reindex(columns=calls.complaints.columns)
+        dataset = replace(calls, complaints=complaints.astype(calls.complaints.dtypes))
+        return score_network(dataset, of_base(Settings(threads=2), base), base, "complete")
+
+    return network
+
+
+def test_complaints_and_score_say_who_is_nuisance_and_no_crowd_decides(base, complained_of, truth):
+    settings, basis = of_base(Settings(threads=2), base), choice.Basis(0.0, base.bands("complete"))
+    network = complained_of()
+    nuisance = truth[network.callers.token].to_numpy()
+    before = choice.complained(network, settings, basis)
+    reported = nuisance & (network.callers.reports > 2)
+    assert reported.sum() >= 10 and before[reported].mean() > 0.9 and before[~nuisance].mean() < 0.05
+    scored = ~nuisance & np.isfinite(network.highest)
+    victim = np.flatnonzero(scored & (network.highest < np.median(network.highest[scored])))
+    victim = victim[np.argmax(network.callers.answered[victim])]
+    after = choice.complained(complained_of(network.callers.token[victim]), settings, basis)
+    others = np.arange(len(nuisance)) != victim
+    assert after[victim] < 0.5 and ((after > 0.5) != (before > 0.5))[others].mean() < 0.01
+
+
+def test_complaints_alone_keep_the_threshold_of_the_base_unless_more_innocent_calls_are_flagged(
+    base, complained_of, truth, monkeypatch
+):
+    network, settings = complained_of(), of_base(Settings(threads=2), base)
+    basis = choice.Basis(0.0, base.bands("complete"))
+    nuisance = truth[network.callers.token].to_numpy().astype(float)
+    monkeypatch.setattr(choice, "FEWEST_NUISANCE", 5)
+    monkeypatch.setattr(choice, "complained", lambda *_: nuisance)
+
+    def chosen(added):
+        stacked = choice.Choice(network.raw + added, (), 0.0)
+        monkeypatch.setattr(choice, "with_own_trees", lambda *_: stacked)
+        return choice.choose_by_complaints(network, settings, basis)
+
+    bad = nuisance[network.caller] > 0.5
+    better, why = chosen(np.where(bad, 9.0, -9.0))
+    assert better.thresholds == (basis.threshold(1e-4), basis.threshold(1e-3))
+    assert better.caught == 1.0 and "100.0% with own trees" in why
+    flagging, _ = chosen(np.where(bad, 9.0, 6.0))
+    assert flagging.thresholds[0] > basis.threshold(1e-4) and flagging.caught > 0.5
+    assert (flagging.raw[~bad] >= flagging.thresholds[0]).mean() < 0.001
+    assert chosen(np.zeros(len(bad)))[0] is None
+    monkeypatch.setattr(choice, "FEWEST_NUISANCE", 500)
+    assert chosen(np.where(bad, 9.0, -9.0))[0] is None
+    monkeypatch.setattr(choice, "FEWEST_NUISANCE", 5)
+    basis = choice.Basis(0.0)
+    assert "no threshold for such records" in chosen(np.where(bad, 9.0, -9.0))[1]
