@@ -674,7 +674,8 @@ def test_the_scores_of_a_network_hold_after_a_kill(start, swap, tmp_path, monkey
         network.add(number, 6.0 if number % 10 == 0 else -5.0)
     size = len(network.to_bytes())
     wait_until(lambda: any(path.stat().st_size == size for path in (tmp_path / "state").glob("scores-*.bin")))
-    shutil.copytree(tmp_path / "state", tmp_path / "copy")  # as a killed process leaves it
+    without_temporary = shutil.ignore_patterns(".*")  # they are renamed while the folder is copied
+    shutil.copytree(tmp_path / "state", tmp_path / "copy", ignore=without_temporary)  # as a killed process leaves it
     swap.scorer.networks = {"complete": NetworkScores(Level(0.0, 9.0))}
     start("copy")
     assert swap.scorer.networks["complete"].shift == network.shift != Level(0.0, 9.0).shift(None)

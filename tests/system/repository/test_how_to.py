@@ -57,6 +57,7 @@ echo "$answer"
     "lists": r"""
 request='agi_network_script: ring\nagi_channel: PJSIP/carrier-0000002a\nagi_uniqueid: 1.1\nagi_callerid: +8613800138000
 agi_extension: 13900139000\n\n'
+sleep 1  # calls start in whole seconds, and a list acts on calls after its publication
 for _ in $(seq 20); do  # a busy machine may miss the deadline
   for _ in $(seq 100); do { exec 3<>/dev/tcp/127.0.0.1/4573; } 2>/dev/null && break || sleep 0.1; done
   printf "$request" >&3
